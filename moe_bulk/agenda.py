@@ -1,0 +1,159 @@
+"""Whose turn it is: records that may go, records that wait to be tried again, records behind another of their lanes.
+
+Plain code that is told the time. Channels take turns, so that a single row is not kept waiting behind another stream's
+backlog.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+from moe_bulk.lanes import Lanes, Ticket
+from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Outcome, Result, Status
+from moe_bulk.retry import Trials
+
+if TYPE_CHECKING:
+    from moe_bulk.record import Record
+
+ROUGH_ROW_BYTES = 1500
+"""What a row takes in memory on top of its text: objects, dictionaries, lanes."""
+
+
+class Watcher(Protocol):
+    """Is told of every request of a sender as it happens."""
+
+    def sent(self, at: float, *, again: bool) -> None:
+        """A request leaves at boot-clock second `at`; `again` where it is not its record's first."""
+
+    def answered(self, attempt: Attempt) -> None:
+        """It is over: answered, or given up."""
+
+
+class Sender(Protocol):
+    """Where records come from and results go to: a stream of rows that takes turns with others."""
+
+    halted: bool
+    """True when no more of its records are to be sent."""
+    ready: deque[Entry]
+    """Its entries that may be sent; the agenda's to fill."""
+    parked: int
+    """How many of its entries wait behind others; the agenda's to count."""
+    on_their_way: int
+    """How many of its requests are; the engine's to count."""
+    watcher: Watcher | None
+
+    def settled(self, result: Result) -> None:
+        """Take in the last word on one of its records."""
+
+    def wake(self) -> None:
+        """Let whoever waits for its results look again."""
+
+
+class Entry(Ticket):
+    """A record on its way: its place in the lanes, and what it has been through."""
+
+    __slots__ = ("attempts", "record", "sender", "trials")
+
+    def __init__(self, record: Record, sender: Sender) -> None:
+        device = record.device
+        text = sum(map(len, device.attributes.values())) + len(device.customer_id) + len(device.device_id)
+        super().__init__(device.keys(), ROUGH_ROW_BYTES + 2 * text)
+        self.record = record
+        self.sender = sender
+        self.trials = Trials()
+        self.attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
+
+    def result(self, status: Status, outcome: Outcome, settled_at: float) -> Result:
+        """The last word on the record's row; `settled_at` is epoch seconds."""
+        device = self.record.device
+        return Result(
+            position=self.record.position,
+            status=status,
+            row=self.record.row,
+            customer_id=device.customer_id,
+            device_id=device.device_id,
+            http_status=outcome.http_status,
+            error_type=outcome.error_type,
+            reason=None if status is Status.ACCEPTED else outcome.reason or outcome.error,
+            request_id=outcome.request_id,
+            attempts=tuple(self.attempts),
+            tries=self.trials.attempts,
+            settled_at=settled_at,
+            mapping=self.record.mapping,
+        )
+
+
+class Agenda:
+    """Admits entries in input order and names the next one that may be sent."""
+
+    def __init__(self) -> None:
+        self.lanes: Lanes[Entry] = Lanes()
+        self._turns: deque[Sender] = deque()
+        self._retries: list[tuple[float, int, Entry]] = []
+        self._numbers = count()
+
+    def admit(self, entry: Entry) -> None:
+        """Queue a new entry behind all that share a key with it."""
+        if self.lanes.admit(entry):
+            self._ready(entry)
+        else:
+            entry.sender.parked += 1
+
+    def again(self, entry: Entry, due: float) -> None:
+        """Queue an entry for another try at `due`; its lanes stay taken."""
+        heapq.heappush(self._retries, (due, next(self._numbers), entry))
+
+    def done(self, entry: Entry) -> None:
+        """The entry is settled or withdrawn: those behind it may go."""
+        gone = [entry]
+        while gone:
+            for freed in self.lanes.release(gone.pop()):
+                freed.sender.parked -= 1
+                if freed.sender.halted:
+                    gone.append(freed)
+                else:
+                    self._ready(freed)
+
+    def next(self, now: float) -> Entry | None:
+        """Take the next entry that may be sent, if there is one: retries that are due go first within their stream."""
+        while self._retries and self._retries[0][0] <= now:
+            self._ready(heapq.heappop(self._retries)[2], first=True)
+        if not self._turns:
+            return None
+        sender = self._turns.popleft()
+        entry = sender.ready.popleft()
+        if sender.ready:
+            self._turns.append(sender)
+        return entry
+
+    def next_due(self) -> float | None:
+        """When the next retry is due."""
+        return self._retries[0][0] if self._retries else None
+
+    def withdraw(self, sender: Sender) -> None:
+        """Forget all that a halted sender has queued."""
+        if sender in self._turns:
+            self._turns.remove(sender)
+        gone = [*sender.ready, *(entry for _, _, entry in self._retries if entry.sender is sender)]
+        sender.ready.clear()
+        self._retries = [waiting for waiting in self._retries if waiting[2].sender is not sender]
+        heapq.heapify(self._retries)
+        for entry in gone:
+            self.done(entry)
+
+    @property
+    def retrying(self) -> int:
+        """Entries that wait to be tried again."""
+        return len(self._retries)
+
+    def _ready(self, entry: Entry, *, first: bool = False) -> None:
+        sender = entry.sender
+        if not sender.ready:
+            self._turns.append(sender)
+        if first:
+            sender.ready.appendleft(entry)
+        else:
+            sender.ready.append(entry)

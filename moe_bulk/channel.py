@@ -1,0 +1,117 @@
+"""One stream's way into the engine and out: records go in while there is room, results come out as they settle."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio
+
+from moe_bulk.agenda import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from moe_bulk.agenda import Watcher
+    from moe_bulk.outcome import Result
+    from moe_bulk.record import Record
+
+
+class Channel:
+    """Records in, results out. At most `room` may be unsettled or unread, those parked behind others not counted.
+
+    That bound makes the whole pipeline as slow as the reader of its results. `admit` hands an entry to the engine,
+    `full` says when the engine takes no more.
+    """
+
+    def __init__(
+        self, admit: Callable[[Entry], None], full: Callable[[], bool], room: int, watcher: Watcher | None
+    ) -> None:
+        self.watcher = watcher
+        self.halted = False
+        self.ready: deque[Entry] = deque()
+        self.parked = 0
+        self.on_their_way = 0
+        self._admit = admit
+        self._full = full
+        self._room = room
+        self._held = 0
+        self._unsettled = 0
+        self._results: deque[Result] = deque()
+        self._ended = False
+        self._error: Exception | None = None
+        self._changed = anyio.Event()
+
+    @property
+    def has_room(self) -> bool:
+        """True when one more row may go in right now."""
+        return self._held - self.parked < self._room and not self.halted and not self._full()
+
+    async def wait_for_room(self) -> bool:
+        """Wait until one more row may go in; False when nothing is taken in any more."""
+        while not self.has_room and not self.halted:
+            await self._changed.wait()
+        return not self.halted
+
+    def put(self, record: Record) -> None:
+        """Send a record; its result will come. Call it only when the channel `has_room`."""
+        self._held += 1
+        self._unsettled += 1
+        self._admit(Entry(record, self))
+
+    def pass_on(self, result: Result) -> None:
+        """Hand on the result of a row that is not sent at all."""
+        self._held += 1
+        self._results.append(result)
+        self.wake()
+
+    def settled(self, result: Result) -> None:
+        """The last word on one of the records that went in."""
+        self._unsettled -= 1
+        self._results.append(result)
+        self.wake()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Say that no more rows come; after the last result, `error` is raised where there is one."""
+        self._ended = True
+        self._error = self._error or error
+        self.wake()
+
+    def halt(self, error: Exception) -> None:
+        """Send no more: what is on its way may still settle, then `error` is raised in place of further results."""
+        self.halted = True
+        self._error = self._error or error
+        self.wake()
+
+    async def receive(self) -> list[Result]:
+        """Wait for results and take all that have settled; an empty list is the end.
+
+        Raises, after the last result, the error that ended the channel.
+        """
+        while not self._results:
+            if self._over:
+                if self._error is not None:
+                    raise self._error
+                return []
+            await self._changed.wait()
+        taken = list(self._results)
+        self._results.clear()
+        self._held -= len(taken)
+        self.wake()
+        return taken
+
+    @property
+    def _over(self) -> bool:
+        return not self.on_their_way if self.halted else self._ended and not self._unsettled
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        if self._changed.statistics().tasks_waiting:
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Channel: {self._held} held, {len(self.ready)} ready, {self.parked} parked, "
+            f"{self.on_their_way} on their way, {len(self._results)} unread>"
+        )

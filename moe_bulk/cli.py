@@ -1,0 +1,388 @@
+"""The command line: arguments → library calls → exit code. A user of the package's public names like any other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from getpass import getpass
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Self
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Dict
+
+from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
+from moe_bulk.errors import ConfigError, Interrupted, MoeBulkError
+from moe_bulk.settings import config_argument, read_key_file, read_settings, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from anyio.abc import TaskStatus
+
+    from moe_bulk.progress import Mode
+    from moe_bulk.run import RunView
+    from moe_bulk.uploader import Uploader
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415  40 ms that only --version needs
+
+    return version("moe-bulk")
+
+
+app = App(
+    name="moe-bulk",
+    help="Deliver device records in bulk to MoEngage's Track Device API: a result for every row, never over the limit.",
+    help_format="plaintext",
+    version=_version,
+    result_action="return_value",
+)
+
+
+def _option(text: str, *, name: str | None = None, env: str | None = None) -> Parameter:
+    return Parameter(name=name, help=text, env_var=env, negative="", consume_multiple=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where to, with whose key."""
+
+    workspace_id: Annotated[
+        str | None, _option("The workspace's id (formerly app id).", env="MOENGAGE_WORKSPACE_ID")
+    ] = None
+    api_key_file: Annotated[
+        str | None, _option("A file that holds the Data API key, in place of MOENGAGE_API_KEY; never an option itself.")
+    ] = None
+    data_center: Annotated[
+        str | None, _option("The number in your dashboard's address: 01 to 06, 101.", env="MOENGAGE_DATA_CENTER")
+    ] = None
+    base_url: Annotated[str | None, _option("A URL in place of a data center.", env="MOENGAGE_BASE_URL")] = None
+    ca_bundle: Annotated[
+        str | None, _option("Certificates to trust, in place of the usual ones.", env="SSL_CERT_FILE")
+    ] = None
+    sandbox: Annotated[bool, _option("An embedded sandbox in place of MoEngage: needs no credentials.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Pacing:
+    """How fast, how patiently."""
+
+    rate: Annotated[str, _option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")] = (
+        "10000/min"
+    )
+    in_flight: Annotated[int | None, _option("Requests on their way at most; by default found from the latency.")] = (
+        None
+    )
+    timeout: Annotated[str, _option("How long one request may take, connecting included.")] = "30s"
+    tries: Annotated[int, _option("How often a record is tried before it is given up.")] = 8
+    outage_limit: Annotated[str, _option("How long to wait for a service that is gone before stopping.")] = "30min"
+    max_failures: Annotated[str | None, _option("Stop, resumable, when more rows fail: N or N%.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """How rows become devices."""
+
+    format: Annotated[Literal["auto", "csv", "ndjson"], _option("The input's format.")] = "auto"
+    column: Annotated[tuple[str, ...], _option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
+    set_: Annotated[tuple[str, ...], _option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
+    where: Annotated[tuple[str, ...], _option("COLUMN=VALUE: skip rows that differ. Repeatable.")] = ()
+    validate: Annotated[
+        Literal["strict", "basic"], _option("All rules of the API, or only that the two ids are there.")
+    ] = "strict"
+    include_superseded: Annotated[
+        bool, _option("Send dead letters again even where a later row of the device was accepted.")
+    ] = False
+    limit: Annotated[int | None, _option("Read so many rows at most; the run stays unfinished.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is written and shown."""
+
+    out: Annotated[str | None, _option("The run folder; by default SOURCE.run beside the source.")] = None
+    fresh: Annotated[bool, _option("Move an earlier run in that folder aside and start over.")] = False
+    progress: Annotated[
+        Literal["auto", "bar", "plain", "json", "none"], _option("How to show the run while it goes on.")
+    ] = "auto"
+    json: Annotated[bool, _option("Print the summary as JSON on standard output.")] = False
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Say more.", negative="")] = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say only what went wrong.", negative="")] = False
+
+
+@app.command
+def upload(
+    source: Annotated[
+        list[str], Parameter(help="A path, a glob, or - for standard input.", allow_leading_hyphen=True, negative="")
+    ],
+    /,
+    *,
+    destination: Destination = Destination(),
+    pacing: Pacing = Pacing(),
+    reading: Input = Input(),
+    output: Output = Output(),
+    config: Annotated[str | None, _option("A TOML file with the same names; else ./moe-bulk.toml.")] = None,
+) -> int:
+    """Deliver device records; SOURCE is a path, a glob, or - for standard input.
+
+    Exit codes: 0 all accepted or nothing to do; 1 finished, the dead letter is not empty; 2 wrong usage, configuration
+    or input; 3 stopped early, resumable; 4 another upload holds this run; 130/143 interrupted, resumable.
+    """
+    del config  # read before the arguments were
+    import asyncio  # noqa: PLC0415  --help needs no event loop
+
+    return asyncio.run(_Upload(tuple(source), destination, pacing, reading, output).carry_out())
+
+
+@app.command
+def sandbox(
+    *,
+    port: Annotated[int, _option("The port on 127.0.0.1; 0 takes any free one.")] = 8080,
+    rate: Annotated[str, _option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s.")] = "10000/min",
+    faults: Annotated[str, _option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms.")] = "",
+) -> int:
+    """Run a local MoEngage to rehearse against; Ctrl-C ends it."""
+    import asyncio  # noqa: PLC0415
+
+    from moe_bulk.sandbox import Faults, FaultsError, Limit, SandboxSettings, serve  # noqa: PLC0415  brings aiohttp
+
+    limit = Rate.parse(rate)
+    try:
+        settings = SandboxSettings(port=port, limit=Limit(limit.limit, limit.per), faults=Faults.parse(faults))
+    except FaultsError as error:
+        raise ConfigError(f"--faults: {error}") from None
+    try:
+        asyncio.run(serve(settings, announce=print))
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+class _Upload:
+    """One `moe-bulk upload` from its arguments to its exit code."""
+
+    def __init__(
+        self, sources: tuple[str, ...], destination: Destination, pacing: Pacing, reading: Input, output: Output
+    ) -> None:
+        _refuse_options(sources)
+        self._sources = sources
+        self._destination = destination
+        self._pacing = pacing
+        self._reading = reading
+        self._output = output
+        self._rate = Rate.parse(pacing.rate)
+        self._retry = Retry(tries=pacing.tries, outage_limit=parse_duration(pacing.outage_limit))
+        self._network = Network(
+            timeout=parse_duration(pacing.timeout), in_flight=pacing.in_flight, ca_bundle=destination.ca_bundle
+        )
+        self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
+
+    async def carry_out(self) -> int:
+        """Deliver, show it, say what came of it."""
+        from moe_bulk.columns import Columns  # noqa: PLC0415  the rest of the program, for the commands that need it
+        from moe_bulk.intake import Files, Reading  # noqa: PLC0415
+        from moe_bulk.rundir import default_out  # noqa: PLC0415
+        from moe_bulk.uploader import Uploader  # noqa: PLC0415
+
+        said = self._reading
+        columns = Columns.parse(
+            said.column, said.set_, said.where, validate=said.validate, include_superseded=said.include_superseded
+        )
+        reading = Reading(columns, said.format, said.limit)
+        out = self._output.out or default_out(self._sources, sandbox=self._destination.sandbox, cwd=Path.cwd())
+        async with AsyncExitStack() as stack:
+            credentials = await self._credentials(stack)
+            uploader = await stack.enter_async_context(
+                Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network)
+            )
+            async with _Display(uploader, self._output) as display:
+                try:
+                    summary = await uploader.run(
+                        Files(self._expanded()),
+                        out=out,
+                        fresh=self._output.fresh,
+                        reading=reading,
+                        max_failures=self._max_failures,
+                        watch=display.begin,
+                    )
+                    return summary["exit_code"]
+                finally:
+                    display.end()
+
+    async def _credentials(self, stack: AsyncExitStack) -> Credentials:
+        said = self._destination
+        if said.sandbox:
+            from moe_bulk.sandbox import Limit, Sandbox, SandboxSettings  # noqa: PLC0415  brings aiohttp's server
+
+            limit = Limit(self._rate.limit, self._rate.per)
+            stand_in = await stack.enter_async_context(Sandbox(SandboxSettings(limit=limit, keep=0)))
+            return Credentials(stand_in.workspace_id, stand_in.api_key, base_url=stand_in.url)
+        if not said.workspace_id:
+            raise ConfigError("which workspace? Set MOENGAGE_WORKSPACE_ID or --workspace-id (or try --sandbox first)")
+        # A flag beats the environment: --base-url given, MOENGAGE_DATA_CENTER set.
+        base_url = said.base_url or ""
+        return Credentials(
+            said.workspace_id, self._key(), data_center=None if base_url else said.data_center, base_url=base_url
+        )
+
+    def _key(self) -> str:
+        if self._destination.api_key_file:
+            return read_key_file(self._destination.api_key_file)
+        key = os.environ.get("MOENGAGE_API_KEY", "").strip()
+        if not key and sys.stdin.isatty() and "-" not in self._sources:
+            key = getpass("Data API key (not shown): ").strip()
+        if not key:
+            raise ConfigError("no API key: set MOENGAGE_API_KEY, or name a file that holds it with --api-key-file")
+        return key
+
+    def _expanded(self) -> tuple[str, ...]:
+        """The sources with globs resolved, in the order of their names; run folders are no input."""
+        from moe_bulk.rundir import within_run  # noqa: PLC0415
+
+        found: list[str] = []
+        for source in self._sources:
+            if source == "-" or "://" in source or Path(source).exists() or not set(source) & set("*?["):
+                found.append(source)
+                continue
+            matches = [path for path in sorted(glob(source, recursive=True)) if not within_run(Path(path))]  # noqa: PTH207  absolute ones
+            if not matches:
+                raise ConfigError(f"no file matches {source!r}")
+            found += matches
+        return tuple(found)
+
+
+class _Display:
+    """Shows a run, and obeys signals, while it goes on: the first stops it orderly, the second leaves at once."""
+
+    def __init__(self, uploader: Uploader, output: Output) -> None:
+        self._uploader = uploader
+        self._output = output
+        self._stopping = False
+        self._warned: set[str] = set()
+        self._view: RunView | None = None
+
+    async def __aenter__(self) -> Self:
+        from anyio import create_task_group  # noqa: PLC0415
+
+        self._tasks = await create_task_group().__aenter__()
+        await self._tasks.start(self._obey_signals)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        self._tasks.cancel_scope.cancel()
+        # The body's own exception leaves as itself, not wrapped in a group.
+        passed = (
+            (kind, error, traceback) if kind is not None and not issubclass(kind, Exception) else (None, None, None)
+        )
+        return await self._tasks.__aexit__(*passed)
+
+    def begin(self, view: RunView) -> None:
+        """The run starts."""
+        from moe_bulk.progress import show  # noqa: PLC0415
+
+        self._view = view
+        self._say(f"Results go to {view.folder}")
+        self._warn()
+        mode: Mode = "none" if self._output.quiet else self._output.progress
+        self._tasks.start_soon(show, view, mode, sys.stderr)
+
+    def end(self) -> None:
+        """The run is over, one way or the other."""
+        if self._view is None or self._view.summary is None:
+            return
+        import orjson  # noqa: PLC0415
+
+        from moe_bulk.tally import lines  # noqa: PLC0415
+
+        self._warn()
+        for line in lines(self._view.summary):
+            self._say(line)
+        if self._output.json:
+            sys.stdout.write(orjson.dumps(self._view.summary, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+    def _say(self, text: str) -> None:
+        if not self._output.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def _warn(self) -> None:
+        for warning in self._view.warnings if self._view is not None else ():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._say(f"Note: {warning}")
+
+    async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
+        from anyio import open_signal_receiver  # noqa: PLC0415
+
+        with open_signal_receiver(*STOP_SIGNALS) as signals:
+            task_status.started()
+            async for signum in signals:
+                if self._stopping:
+                    _leave_now(128 + signum)
+                self._stopping = True
+                name = signal.Signals(signum).name
+                self._say(f"{name}: taking in what is on its way (10 s at most); once more to leave at once")
+                self._uploader.stop(
+                    Interrupted(f"interrupted by {name}; run the same command with --fresh to start over", signum)
+                )
+
+
+def _leave_now(code: int) -> NoReturn:
+    sys.stderr.write("\n")
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _options(command: str) -> Iterator[str]:
+    """The names of a command's options, with their dashes."""
+    for argument in app[command].assemble_argument_collection():
+        yield from (name for name in argument.names if name.startswith("-"))
+
+
+def _refuse_options(sources: Sequence[str]) -> None:
+    """Words that begin with a dash end up among the sources: `-` is one, the others are mistakes."""
+    for source in sources:
+        if source.startswith("-") and source != "-":
+            raise ConfigError(f"there is no option {source}.{suggest(source.partition('=')[0], _options('upload'))}")
+
+
+def _config(argv: Sequence[str]) -> tuple[Dict, ...]:
+    """What the settings file says, for `upload`; read before the arguments, which may come from it."""
+    if not argv or argv[0] != "upload":
+        return ()
+    known = {name.lstrip("-") for name in _options("upload") if name.startswith("--")} - {"config"}
+    path, said = read_settings(config_argument(argv), known, Path.cwd())
+    return (Dict(dict(said), source=path, use_commands_as_keys=False),) if said else ()
+
+
+def run(argv: Sequence[str]) -> int:
+    """Carry out one command line and return its exit code."""
+    try:
+        app.config = _config(argv)
+        code = app(argv, exit_on_error=False, print_error=True)
+    except MoeBulkError as error:
+        print(f"moe-bulk: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except CycloptsError:
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def main() -> NoReturn:
+    """The program `moe-bulk`."""
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.exit(code)

@@ -1,0 +1,38 @@
+"""Time, passed in: one clock that never goes backwards, and the wall clock derived from it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def boot_seconds() -> float:
+    """Seconds since the machine started, its time asleep included where the system can tell (Linux)."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()  # pragma: no cover  macOS: mach_absolute_time, which stops while asleep
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """`now` gives boot-clock seconds; `zero` is the epoch second at which that clock stood at 0.
+
+    The wall clock is read once, when the clock is made: later steps of it change neither the order nor the distances of
+    what is written.
+    """
+
+    now: Callable[[], float]
+    zero: float
+
+    @classmethod
+    def system(cls) -> Clock:
+        """The machine's own clock."""
+        return cls(boot_seconds, time.time() - boot_seconds())
+
+    def epoch(self, at: float | None = None) -> float:
+        """Epoch seconds of the boot-clock time `at`, or of this moment."""
+        return self.zero + (self.now() if at is None else at)

@@ -1,0 +1,309 @@
+"""Workers under one task group: takes records, makes attempts, says the last word on each.
+
+It takes the attempt as a callable and knows neither HTTP nor files. One worker at a time stands at the gate, where it
+waits for a record and for permission to send; behind the gate are as many requests as the pace needs at the latency of
+the day. What follows from an outcome is decided by `retry`, whose turn it is by `agenda`, when to send by `pacing`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+import anyio
+
+from moe_bulk.agenda import Agenda, Entry
+from moe_bulk.channel import Channel
+from moe_bulk.errors import Interrupted, RunStopped
+from moe_bulk.outcome import Attempt, Outcome, Verdict
+from moe_bulk.retry import Policy, Settle, Stop, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from types import TracebackType
+
+    from moe_bulk.agenda import Watcher
+    from moe_bulk.clock import Clock
+    from moe_bulk.pacing import Pace, Slot
+    from moe_bulk.record import Record
+
+DRAIN_SECONDS = 10.0
+"""How long a stop waits for the answers to what is on its way."""
+
+ROOM = 1000
+"""Rows that one channel may hold on top of twice what may be in flight."""
+
+STOOD_STILL_SECONDS = 5.0
+"""A loop that sleeps this much longer than it meant to has stood still: stopped, suspended or blocked."""
+
+SHORTEST_WAIT = 0.001
+"""Seconds; the event loop's timers are no finer."""
+
+ABORTED = Outcome(Verdict.TROUBLE, error="aborted", reason="the request was aborted before its answer came")
+
+
+class Engine:
+    """Delivers the records of any number of channels at one pace and in one order.
+
+    `attempt` makes exactly one attempt and raises for no trouble of the record or the network; cancelling it aborts its
+    connection. At most `in_flight` requests are on their way.
+    """
+
+    def __init__(
+        self, attempt: Callable[[Record], Awaitable[Outcome]], pace: Pace, policy: Policy, clock: Clock, in_flight: int
+    ) -> None:
+        self.agenda = Agenda()
+        self._attempt = attempt
+        self._pace = pace
+        self._policy = policy
+        self._clock = clock
+        self._most_in_flight = in_flight
+        self._channels: set[Channel] = set()
+        self._on_their_way: dict[Entry, anyio.CancelScope] = {}
+        self._workers = 0
+        self._idle = 0
+        self._gate = anyio.Lock(fast_acquire=True)
+        self._at_gate = anyio.CancelScope()
+        self._changed = anyio.Event()
+        self._error: RunStopped | None = None
+        self._stack = AsyncExitStack()
+
+    # -- its life --------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._tasks.start_soon(self._watch_the_clock)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if kind is None:
+            self.stop(Interrupted("the uploader was closed"))
+            await self._drain(None)
+        self._tasks.cancel_scope.cancel()
+        try:
+            # The body's own exception leaves as itself, not in a group; only a cancellation is the group's affair.
+            if kind is None or issubclass(kind, Exception):
+                await self._stack.__aexit__(None, None, None)
+                return None
+            return await self._stack.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    def open(self, watcher: Watcher | None = None) -> Channel:
+        """A new way in and out; `leave` it when done."""
+        channel = Channel(self._admit, self._is_full, ROOM + 2 * self._most_in_flight, watcher)
+        self._channels.add(channel)
+        if self._error is not None:
+            channel.halt(self._error)
+        elif not self._workers:
+            self._hire()
+        return channel
+
+    def halt(self, channel: Channel, error: RunStopped) -> None:
+        """Send no more of one channel's records; `error` is raised there once what is on its way has come in."""
+        channel.halt(error)
+        self.agenda.withdraw(channel)
+        self._wake()
+        self._tasks.start_soon(self._drain, channel)
+
+    def leave(self, channel: Channel) -> None:
+        """Close a channel: what it has not sent yet is not sent, what is on its way ends unheard."""
+        self.halt(channel, Interrupted("the stream was left"))
+        self._channels.discard(channel)
+
+    def stop(self, error: RunStopped) -> None:
+        """Send no more; take in what is on its way for at most `DRAIN_SECONDS`; then raise `error` in every channel."""
+        if self._error is None:
+            self._error = error
+            self._at_gate.cancel()
+            for channel in self._channels:
+                self.halt(channel, error)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests on their way."""
+        return len(self._on_their_way)
+
+    @property
+    def outage(self) -> bool:
+        """True while the service counts as gone."""
+        return self._policy.outage.declared
+
+    async def _drain(self, only: Channel | None) -> None:
+        """Take in what is on its way, of one channel or of all; what takes too long is aborted."""
+        with anyio.move_on_after(DRAIN_SECONDS):
+            await self._all_in(only)
+        self._abort(only)
+        await self._all_in(only)
+
+    async def _all_in(self, only: Channel | None) -> None:
+        while only.on_their_way if only is not None else self._on_their_way:
+            await self._pause(None)
+
+    def _abort(self, only: Channel | None) -> None:
+        for entry, scope in self._on_their_way.items():
+            if only is None or entry.sender is only:
+                scope.cancel()
+
+    @asynccontextmanager
+    async def beside(self, work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Let `work` go on while the block is open; leaving the block cancels it and waits for its end."""
+        scope, over = anyio.CancelScope(), anyio.Event()
+
+        async def cancellable() -> None:
+            try:
+                with scope:
+                    await work()
+            finally:
+                over.set()
+
+        self._tasks.start_soon(cancellable)
+        try:
+            yield
+        finally:
+            scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await over.wait()
+
+    async def _watch_the_clock(self) -> None:
+        """Abort what is in flight when the loop notices that it stood still: its answers can no longer be dated."""
+        while True:
+            before = self._clock.now()
+            await anyio.sleep(1)
+            if self._clock.now() - before > 1 + STOOD_STILL_SECONDS:
+                self._abort(None)
+
+    # -- the gate: which record, and when --------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while (turn := await self._turn()) is not None:
+            entry, slot = turn
+            if not self._idle and self._workers < self._most_in_flight:
+                self._hire()
+            await self._make_attempt(entry, slot)
+        self._workers -= 1
+
+    def _hire(self) -> None:
+        self._workers += 1
+        self._idle += 1
+        self._tasks.start_soon(self._work)
+
+    async def _turn(self) -> tuple[Entry, Slot] | None:
+        """Wait at the gate for a record and the permission to send it; None when the engine has stopped."""
+        async with self._gate:
+            turn = None
+            if self._error is None:
+                with anyio.CancelScope() as self._at_gate:
+                    turn = await self._next_turn()
+            self._idle -= 1
+            if turn is not None:
+                # From here on a stop waits for it: no await stands between taking the slot and this line.
+                self._on_their_way[turn[0]] = anyio.CancelScope()
+            return turn
+
+    async def _next_turn(self) -> tuple[Entry, Slot]:
+        while True:
+            entry = await self._next_entry()
+            await self._pace.token(self._clock.now())
+            slot = await self._permission(entry)
+            if slot is not None:
+                self._policy.outage.sending(entry)
+                return entry, slot
+            self._done(entry)
+
+    async def _next_entry(self) -> Entry:
+        while (entry := self.agenda.next(now := self._clock.now())) is None:
+            due = self.agenda.next_due()
+            await self._pause(None if due is None else due - now)
+        return entry
+
+    async def _permission(self, entry: Entry) -> Slot | None:
+        """Wait until the service is thought to be there, no pause is on and the window has room.
+
+        The slot is that of a request sent this very moment; None when the entry is not to be sent any more.
+        """
+        while not entry.sender.halted:
+            now = self._clock.now()
+            if self._policy.outage.over_limit(now):
+                self.stop(self._policy.expired())
+            probe_at, send_at = self._policy.outage.send_at(now), self._pace.send_at(now)
+            if probe_at is None or send_at is None:
+                await self._pause(None)
+            elif max(probe_at, send_at) > now:
+                await self._pause(max(probe_at, send_at) - now)
+            else:
+                return self._pace.take(now)
+        return None
+
+    def _admit(self, entry: Entry) -> None:
+        self.agenda.admit(entry)
+        self._wake()
+
+    def _is_full(self) -> bool:
+        return self.agenda.lanes.full
+
+    # -- one attempt, and what follows from it ---------------------------------------------------------------------
+
+    async def _make_attempt(self, entry: Entry, slot: Slot) -> None:
+        entry.sender.on_their_way += 1
+        watcher = entry.sender.watcher
+        if watcher is not None:
+            watcher.sent(slot.taken, again=bool(entry.attempts))
+        outcome = ABORTED
+        with self._on_their_way[entry]:
+            outcome = await self._attempt(entry.record)
+        now = self._clock.now()
+        del self._on_their_way[entry]
+        entry.sender.on_their_way -= 1
+        self._pace.answered(slot, outcome, now)
+        attempt = Attempt(
+            self._clock.epoch(slot.taken), slot.taken, (now - slot.taken) * 1000, outcome.http_status, outcome.error
+        )
+        entry.attempts.append(attempt)
+        if watcher is not None:
+            watcher.answered(attempt)
+        self._judge(entry, outcome, now)
+        self._idle += 1
+        self._wake()
+        if entry.sender.halted:
+            entry.sender.wake()
+
+    def _judge(self, entry: Entry, outcome: Outcome, now: float) -> None:
+        decision = self._policy.decide(entry, outcome, entry.trials, now)
+        if entry.sender.halted and outcome.verdict not in (Verdict.ACCEPTED, Verdict.REJECTED):
+            self._done(entry)  # being stopped is no failure of the record: it stays unsettled
+            return
+        match decision:
+            case Settle(status):
+                self._done(entry)
+                entry.sender.settled(entry.result(status, outcome, self._clock.epoch(now)))
+            case Wait(seconds):
+                self.agenda.again(entry, now + seconds)
+            case Stop(error):
+                self.stop(error)
+
+    def _done(self, entry: Entry) -> None:
+        was_full = self._is_full()
+        self.agenda.done(entry)
+        if was_full:
+            for channel in self._channels:
+                channel.wake()
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait until something has happened in the engine, or so many seconds."""
+        if seconds is None:
+            await self._changed.wait()
+        else:
+            with anyio.move_on_after(max(seconds, SHORTEST_WAIT)):
+                await self._changed.wait()
+
+    def _wake(self) -> None:
+        if self._changed.statistics().tasks_waiting:
+            self._changed.set()
+            self._changed = anyio.Event()

@@ -1,0 +1,188 @@
+"""What a run writes while it goes on: dead letters and result lines, appended and never rewritten."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from io import FileIO
+from typing import TYPE_CHECKING
+
+from moe_bulk.deadletter import clean, letter
+from moe_bulk.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from moe_bulk.outcome import Result
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_MEGABYTE = 1_000_000
+
+_FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+"""macOS: fsync leaves the bytes in the drive's own memory, this does not (man 2 fsync there)."""
+
+
+def trouble(folder: Path, error: OSError, needed: int = 0) -> JournalError:
+    """What to tell when the system refuses to read or write in the run folder: which folder, why, and what to do.
+
+    `needed` is the number of bytes that could not be written.
+    """
+    said = error.strerror or str(error) or type(error).__name__
+    return JournalError(f"the run folder {clean(str(folder))} cannot be used: {said}. {_way_out(error.errno, needed)}")
+
+
+def _way_out(number: int | None, needed: int) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"Free at least {needed // _MEGABYTE + 1} MB there, then run the same command again"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Make it writable for you, or choose another with --out, then run the same command again"
+    if number in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+        return "Its file system knows no locks: choose a folder on a local disk with --out"
+    return "Check that disk, or choose another folder with --out, then run the same command again"
+
+
+@contextmanager
+def telling(folder: Path, needed: int = 0) -> Iterator[None]:
+    """Within it, an OSError becomes the JournalError that names the folder and the way out."""
+    try:
+        yield
+    except OSError as error:
+        raise trouble(folder, error, needed) from error
+
+
+def sync_to_disk(fd: int, full: int | None = _FULL_SYNC) -> None:
+    """Return when the file's bytes are where a power cut does not reach them."""
+    if full is not None:
+        try:
+            fcntl.fcntl(fd, full)
+        except OSError:
+            # file systems that do not know it, such as network shares, know fsync
+            os.fsync(fd)
+    else:
+        getattr(os, "fdatasync", os.fsync)(fd)
+
+
+class AppendOnlyFile:
+    """A new file of the run folder that only grows: 0600 from its creation, no link followed, nothing overwritten.
+
+    After an error it takes nothing more: what came behind a torn line would be misread. `written` counts the bytes
+    that the system took. `sync` may run in a thread beside `write`.
+    """
+
+    def __init__(self, file: FileIO, path: Path) -> None:
+        self.path = path
+        self.written = 0
+        self._file = file
+        self._broken: JournalError | None = None
+        # close() waits for a sync that a thread is in: its descriptor may belong to another file afterwards
+        self._syncing = threading.Lock()
+
+    @classmethod
+    def create(cls, path: Path, *, dir_fd: int | None = None) -> AppendOnlyFile:
+        """Create it at `path`, or by the path's name within the folder that `dir_fd` holds open."""
+        with telling(path.parent):
+            fd = os.open(path if dir_fd is None else path.name, _NEW, 0o600, dir_fd=dir_fd)
+        return cls(FileIO(fd, "a"), path)
+
+    def write(self, lines: bytes) -> None:
+        """Append whole lines, in one write where the system takes them at once; JournalError where it does not."""
+        self.check()
+        left = memoryview(lines)
+        try:
+            while left:
+                taken = self._take(left)
+                self.written += taken
+                left = left[taken:]
+        except OSError as error:
+            raise self._break(error, len(left)) from error
+
+    def _take(self, left: memoryview) -> int:
+        taken = self._file.write(left)
+        if not taken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return taken
+
+    def sync(self) -> None:
+        """Return when everything written so far is safe from a power cut; JournalError where that cannot be said."""
+        with self._syncing:
+            self.check()
+            try:
+                sync_to_disk(self._file.fileno())
+            except OSError as error:
+                # the system may have dropped the bytes: a second sync would report a success that is none
+                raise self._break(error, 0) from error
+
+    def check(self) -> None:
+        """Raise the error that broke the file, if one did."""
+        if self._broken is not None:
+            raise self._broken
+
+    def close(self) -> None:
+        """Close it, after a sync that is under way; a second time changes nothing."""
+        with self._syncing, telling(self.path.parent):
+            self._file.close()
+
+    def _break(self, error: OSError, needed: int) -> JournalError:
+        self._broken = trouble(self.path.parent, error, needed)
+        return self._broken
+
+
+class Journal:
+    """What became of each row, on disk: the last word of a run.
+
+    A dead letter is written before its result, so a result that can be read has all that belongs to it.
+    """
+
+    def __init__(self, results: AppendOnlyFile, dead_letters: AppendOnlyFile) -> None:
+        self.results = results
+        self.dead_letters = dead_letters
+
+    def record(self, batch: Sequence[Result]) -> None:
+        """Write a small batch: the dead letters of its failures in one write, then its result lines in one."""
+        letters = b"".join(letter(result) for result in batch if result.failed)
+        lines = b"".join(_line(result) for result in batch)
+        self.results.check()
+        self.dead_letters.write(letters)
+        self.results.write(lines)
+
+    def sync(self) -> None:
+        """Make what is written safe from a power cut, dead letters first; to be called in a thread."""
+        self.dead_letters.sync()
+        self.results.sync()
+
+    def close(self) -> None:
+        """Close both files; syncing them is the caller's decision."""
+        try:
+            self.dead_letters.close()
+        finally:
+            self.results.close()
+
+
+def _line(result: Result) -> bytes:
+    try:
+        return result.line()
+    except TypeError:
+        # JSON knows no lone surrogates; they come from file names that are no UTF-8, and from rows in memory
+        return _without_surrogates(result).line()
+
+
+def _without_surrogates(result: Result) -> Result:
+    return replace(
+        result,
+        position=result.position._replace(source=clean(result.position.source)),
+        attempts=tuple(replace(each, error=_cleaned(each.error)) for each in result.attempts),
+        customer_id=_cleaned(result.customer_id),
+        device_id=_cleaned(result.device_id),
+        error_type=_cleaned(result.error_type),
+        reason=_cleaned(result.reason),
+        request_id=_cleaned(result.request_id),
+    )
+
+
+def _cleaned(text: str | None) -> str | None:
+    return None if text is None else clean(text)

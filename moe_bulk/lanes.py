@@ -1,0 +1,91 @@
+"""Order per key: a ticket goes when nobody before it shares a key with it. Plain code, no loop, no clock.
+
+Each ticket knows how many tickets it waits for (the one directly before it in each of its lanes) and who waits for it;
+a lane is only a pointer to its last ticket. Admitting and releasing cost a few dictionary look-ups, however long the
+lanes are, and there is no cycle: a ticket waits only for older ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+MAX_PARKED = 100_000
+MAX_PARKED_BYTES = 64_000_000
+
+
+class Ticket:
+    """A place in each of its keys' lanes."""
+
+    __slots__ = ("followers", "keys", "size", "waits")
+
+    def __init__(self, keys: Sequence[Hashable], size: int = 0) -> None:
+        self.keys = keys
+        self.size = size
+        self.waits = 0
+        self.followers: list[Ticket] | None = None
+
+
+T = TypeVar("T", bound=Ticket)
+
+
+class Lanes(Generic[T]):
+    """Admits tickets in input order; says which may go, and which may go next when one is done.
+
+    `max_parked` tickets or `max_bytes` of them may wait; `full` says when reading should.
+    """
+
+    def __init__(self, max_parked: int = MAX_PARKED, max_bytes: int = MAX_PARKED_BYTES) -> None:
+        self.parked = 0
+        self.parked_bytes = 0
+        self._max_parked = max_parked
+        self._max_bytes = max_bytes
+        self._last: dict[Hashable, T] = {}
+
+    @property
+    def full(self) -> bool:
+        """True when no more tickets should be admitted for now."""
+        return self.parked >= self._max_parked or self.parked_bytes >= self._max_bytes
+
+    def admit(self, ticket: T) -> bool:
+        """Join the lanes of all its keys; True when it is first in all of them and may go."""
+        last = self._last
+        for key in ticket.keys:
+            before = last.get(key)
+            if before is not None and before is not ticket:
+                if before.followers is None:
+                    before.followers = []
+                before.followers.append(ticket)
+                ticket.waits += 1
+            last[key] = ticket
+        if ticket.waits:
+            self.parked += 1
+            self.parked_bytes += ticket.size
+        return not ticket.waits
+
+    def release(self, ticket: T) -> list[T]:
+        """Leave the lanes: the ticket is done. Returns those that may go now, oldest first."""
+        last = self._last
+        for key in ticket.keys:
+            if last.get(key) is ticket:
+                del last[key]
+        if ticket.followers is None:
+            return []
+        freed: list[T] = []
+        for follower in ticket.followers:
+            follower.waits -= 1
+            if not follower.waits:
+                self.parked -= 1
+                self.parked_bytes -= follower.size
+                freed.append(follower)  # type: ignore[arg-type]  # only T is ever admitted
+        ticket.followers = None
+        return freed
+
+    def __len__(self) -> int:
+        """Lanes in use."""
+        return len(self._last)
+
+    def __repr__(self) -> str:
+        return f"<Lanes: {len(self._last)} in use, {self.parked} tickets parked>"

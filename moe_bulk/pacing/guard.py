@@ -1,0 +1,90 @@
+"""The proof that the limit holds: plain arithmetic that is told the time.
+
+A slot is taken when a request is sent and freed one window after its answer came. The server received the request
+somewhere between, at `t`, so its slot is held over all of [t, t + window]. All requests that the server received inside
+one window hold their slots at the moment of the last of them, and there are only `limit` slots. Latency, jitter and the
+server's clock do not enter.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moe_bulk.config import Rate
+
+CLOCK_MARGIN = 0.001
+"""A slewed clock, ours or the server's, runs up to 500 ppm off (adjtimex(2)): a slot is held this share longer."""
+
+GRACE = 5.0
+"""Seconds that the slot of a request that was given up is held on top: its abort must reach the other side."""
+
+
+class Slot:
+    """One request's place in the window, from its sending until it can no longer count."""
+
+    __slots__ = ("closed", "taken")
+
+    def __init__(self, taken: float) -> None:
+        self.taken = taken
+        self.closed = False
+
+    def __repr__(self) -> str:
+        return f"<Slot taken at {self.taken:.3f}{', closed' if self.closed else ''}>"
+
+
+class WindowGuard:
+    """`limit` slots; `take` one for every request that is sent, close it when the answer came or was given up.
+
+    All times are seconds of one clock that never goes backwards; `timeout` is how long a request may take at most.
+    """
+
+    def __init__(self, rate: Rate, timeout: float) -> None:
+        self.limit = rate.limit
+        self._window = rate.per * (1 + CLOCK_MARGIN)
+        self._timeout = timeout
+        self._open = 0
+        self._ends: list[float] = []
+
+    def take(self, now: float) -> Slot | None:
+        """Take a slot for a request that is sent this very moment, or None where all are held."""
+        self._forget(now)
+        if self._open + len(self._ends) >= self.limit:
+            return None
+        self._open += 1
+        return Slot(now)
+
+    def answered(self, slot: Slot, now: float) -> None:
+        """The answer came: the server received the request before `now`."""
+        self._close(slot, now + self._window)
+
+    def given_up(self, slot: Slot, now: float) -> None:
+        """No answer came, and the connection was aborted: the server may still have received the request."""
+        self._close(slot, max(slot.taken + self._timeout, now) + self._window + GRACE)
+
+    def free_at(self, now: float) -> float | None:
+        """When the next slot is free: `now`, a later time, or None where only an answer can tell."""
+        self._forget(now)
+        if self._open + len(self._ends) < self.limit:
+            return now
+        return self._ends[0] if self._ends else None
+
+    @property
+    def held(self) -> int:
+        """Slots that count at the moment of the last call."""
+        return self._open + len(self._ends)
+
+    def _close(self, slot: Slot, end: float) -> None:
+        if slot.closed:
+            raise RuntimeError(f"{slot!r} was closed before")
+        slot.closed = True
+        self._open -= 1
+        heapq.heappush(self._ends, end)
+
+    def _forget(self, now: float) -> None:
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+
+    def __repr__(self) -> str:
+        return f"<WindowGuard {self.held} of {self.limit} slots held, {self._open} in flight>"

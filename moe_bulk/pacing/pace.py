@@ -1,0 +1,60 @@
+"""Wait for permission: an even pace by a token bucket, a hard cap by the window guard, pauses by the throttle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiolimiter import AsyncLimiter
+
+from moe_bulk.pacing.guard import Slot, WindowGuard
+from moe_bulk.pacing.throttle import Throttle
+
+if TYPE_CHECKING:
+    from moe_bulk.config import Rate
+    from moe_bulk.outcome import Outcome
+
+BUCKET_SECONDS = 0.5
+"""The bucket's size in seconds' worth of requests: what a late wake-up may catch up."""
+
+
+class Pace:
+    """Never more than `rate` in any window, of requests sent and of requests that the server can have received.
+
+    `timeout` is how many seconds one attempt may take. All times are boot-clock seconds.
+    """
+
+    def __init__(self, rate: Rate, timeout: float) -> None:
+        self.rate = rate
+        self.guard = WindowGuard(rate, timeout)
+        self.throttle = Throttle()
+        size = max(1.0, rate.per_second * BUCKET_SECONDS)
+        self._bucket = AsyncLimiter(size, size / rate.per_second)
+        self._started = False
+
+    async def token(self, now: float) -> None:
+        """Wait until the even pace allows one more request; below full pace a request costs more than one token."""
+        if not self._started:
+            self._started = True
+            await self._bucket.acquire(self._bucket.max_rate)  # it starts empty: a restart never adds a burst
+        cost = 1.0 / self.throttle.share(now)
+        while cost > 0:
+            step = min(cost, self._bucket.max_rate)
+            await self._bucket.acquire(step)
+            cost -= step
+
+    def send_at(self, now: float) -> float | None:
+        """When the next request may be sent: `now`, a later time, or None where only an answer can tell."""
+        free_at = self.guard.free_at(now)
+        return None if free_at is None else max(free_at, self.throttle.paused_until, now)
+
+    def take(self, now: float) -> Slot | None:
+        """Take the slot of a request that is sent this very moment; None during a pause or with a full window."""
+        return None if now < self.throttle.paused_until else self.guard.take(now)
+
+    def answered(self, slot: Slot, outcome: Outcome, now: float) -> None:
+        """The attempt that holds `slot` is over; `outcome` says whether an answer came and what it asks for."""
+        if outcome.http_status is None:
+            self.guard.given_up(slot, now)
+        else:
+            self.guard.answered(slot, now)
+        self.throttle.note(outcome, slot.taken, now)

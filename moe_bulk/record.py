@@ -1,0 +1,63 @@
+"""Where a row came from, and what it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from moe_bulk.device import Device
+
+RAW_KEPT = 64 * 1024
+"""Bytes of an unreadable row that are kept for its dead letter."""
+
+
+class Position(NamedTuple):
+    """Where a row stands; (source, offset, item) is its identity.
+
+    `line` is 1-based: the line on which the row begins (a CSV header is line 1). `offset` counts bytes of the
+    decompressed source up to the row's first byte (for rows in memory: rows). `item` is 0 unless one row holds
+    several devices.
+    """
+
+    source: str
+    line: int
+    offset: int
+    item: int = 0
+
+    def __str__(self) -> str:
+        """`devices.csv, line 7`: how messages name a place."""
+        return f"{self.source}, line {self.line}"
+
+
+@dataclass(slots=True)
+class Row:
+    """One row as it was read: its own columns and values, or why there are none.
+
+    Exactly one of `fields` and `problem` is set. `raw` holds the first `RAW_KEPT` bytes of an unreadable row and
+    `raw_bytes` how many it had.
+    """
+
+    position: Position
+    fields: dict[str, object] | None
+    problem: str | None = None
+    raw: bytes = b""
+    raw_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Record:
+    """A row that became a valid device: ready to be delivered.
+
+    `mapping` is what turned the row's columns into fields, where anything but the field names did; a dead letter
+    carries it along, so that re-sending reads the row in the same way.
+    """
+
+    row: Row
+    device: Device
+    mapping: dict[str, object] | None = None
+
+    @property
+    def position(self) -> Position:
+        """Where the row stands."""
+        return self.row.position

@@ -1,0 +1,7 @@
+"""Bytes → rows, one file a format. Opening and decompressing is smart_open's work."""
+
+from moe_bulk.sources.base import Source
+from moe_bulk.sources.doors import open_source
+from moe_bulk.sources.memory import row_in_memory
+
+__all__ = ["Source", "open_source", "row_in_memory"]

@@ -1,0 +1,278 @@
+"""Deliver device records: the one place where sources, engine, pace, client and run folder meet.
+
+`upload` ⊃ `Uploader.run` ⊃ `Uploader.stream`: each is a few lines over the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from moe_bulk.clock import Clock
+from moe_bulk.columns import Unsent
+from moe_bulk.config import Credentials, Network, Rate, Retry
+from moe_bulk.engine import Engine
+from moe_bulk.errors import ConfigError, MoeBulkError
+from moe_bulk.intake import Intake, Reading, Rows
+from moe_bulk.outcome import Result
+from moe_bulk.pacing import Pace
+from moe_bulk.retry import Policy
+from moe_bulk.run import Run, RunView
+from moe_bulk.rundir import RunFolder, default_out
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from types import TracebackType
+
+    import httpx
+
+    from moe_bulk.channel import Channel
+    from moe_bulk.config import FailureLimit
+    from moe_bulk.errors import RunStopped
+    from moe_bulk.tally import Summary
+
+INTERRUPTED = 130
+"""The exit code of a run that was cancelled: 128 + SIGINT."""
+
+
+class Results:
+    """The results of one stream, as they settle: `async for result in results`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._taken: list[Result] = []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Result:
+        if not self._taken:
+            self._taken = (await self._channel.receive())[::-1]
+        if not self._taken:
+            raise StopAsyncIteration
+        return self._taken.pop()
+
+
+class Uploader:
+    """Delivers device records to one workspace; all its streams share one pace and one order.
+
+    >>> async with Uploader(credentials, rate=Rate(8_000, per=60)) as uploader:
+    ...     async with uploader.stream(rows) as results:
+    ...         async for result in results:
+    ...             print(result.position, result.status)
+
+    Without `credentials` they come from the environment (`MOENGAGE_WORKSPACE_ID`, `MOENGAGE_API_KEY`,
+    `MOENGAGE_DATA_CENTER`). `transport` or `client` are the caller's own httpx objects: they are used and not closed.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials | None = None,
+        *,
+        rate: Rate | None = None,
+        retry: Retry | None = None,
+        network: Network | None = None,
+        client: httpx.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if client is not None and transport is not None:
+            raise ConfigError("pass either a client or a transport: the client has a transport of its own")
+        self._credentials = credentials or Credentials.from_environment(os.environ)
+        self.rate = rate or Rate()
+        self._network = network or Network()
+        self._clock = clock or Clock.system()
+        self._pace = Pace(self.rate, self._network.timeout)
+        self._policy = Policy(retry or Retry())
+        self._client = client
+        self._transport = transport
+        self._stack = AsyncExitStack()
+        self._entered = False
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("this Uploader was entered before: make a new one")
+        self._entered = True
+        from moe_bulk.client import Client  # noqa: PLC0415  the HTTP stack takes 150 ms to import
+
+        user_agent = f"moe-bulk/{version('moe-bulk')}"
+        client = Client(
+            self._credentials,
+            self._network.timeout,
+            self._clock.epoch,
+            transport=self._transport,
+            http=self._client,
+            ca_bundle=self._network.ca_bundle,
+            user_agent=user_agent,
+        )
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(client)
+            in_flight = self._network.most_in_flight
+            self.engine = Engine(client.attempt, self._pace, self._policy, self._clock, in_flight)
+            await stack.enter_async_context(self.engine)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(kind, error, traceback)
+
+    @property
+    def paused(self) -> bool:
+        """True while everybody waits because the service asked for it."""
+        return self._clock.now() < self._pace.throttle.paused_until
+
+    def stop(self, error: RunStopped) -> None:
+        """Stop orderly: send no more, take in what is on its way (at most 10 s), then raise `error` in every stream."""
+        self.engine.stop(error)
+
+    @asynccontextmanager
+    async def stream(self, rows: Rows, *, reading: Reading | None = None) -> AsyncIterator[Results]:
+        """Deliver `rows` and yield their results as they settle; whoever reads them slowly slows the delivery.
+
+        `rows` is a path or any iterable or async iterable of mappings. Leaving the block early sends no more of them.
+        Raises SourceError where the rows cannot be read, and RunStopped where the run cannot go on.
+        """
+        intake = Intake(rows, reading or Reading())
+        await intake.open()
+        try:
+            async with self._delivering(intake) as channel:
+                yield Results(channel)
+        finally:
+            await intake.close()
+
+    async def send(self, fields: Mapping[str, object]) -> Result:
+        """Deliver one device and return its result; waits its turn behind others of the same device or token."""
+        async with self.stream([fields]) as results:
+            return await anext(results)
+
+    async def run(
+        self,
+        rows: Rows,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        fresh: bool = False,
+        reading: Reading | None = None,
+        max_failures: FailureLimit | None = None,
+        watch: Callable[[RunView], None] | None = None,
+    ) -> Summary:
+        """Deliver `rows` into a run folder: results, dead letters and a summary, which is returned.
+
+        `out` is the folder (for a path, `<path>.run` beside it when missing); an earlier run in it is refused, or moved
+        aside with `fresh`. `watch` is given a view of the run as it starts; a stop raises RunStopped and leaves the
+        summary there and in the folder.
+        """
+        intake = Intake(rows, reading or Reading())
+        await intake.open()
+        try:
+            with RunFolder.claim(_out(rows, out), fresh=fresh) as folder:
+                run = Run(folder, self.rate, self._clock, max_failures)
+                if watch is not None:
+                    watch(RunView(run, intake, self.engine, lambda: self.paused))
+                return await self._carry_out(run, intake)
+        finally:
+            await intake.close()
+
+    async def _carry_out(self, run: Run, intake: Intake) -> Summary:
+        pauses = self._pace.throttle.pauses
+
+        def close(exit_code: int, stopped: str | None = None) -> Summary:
+            new_pauses = self._pace.throttle.pauses - pauses
+            return run.close(exit_code=exit_code, pauses=new_pauses, settings=self._settings(), stopped=stopped)
+
+        try:
+            async with self._delivering(intake, run) as channel, self.engine.beside(lambda: run.keep_synced(channel)):
+                while batch := await channel.receive():
+                    run.record(batch)
+                    if (too_many := run.too_many()) is not None:
+                        self.engine.halt(channel, too_many)
+        except MoeBulkError as error:
+            close(error.exit_code, str(error))
+            raise
+        except BaseException as error:
+            close(INTERRUPTED, f"interrupted ({type(error).__name__})")
+            raise
+        failed = run.tally.failed_rows > 0
+        return close(1 if failed else 0, "--limit was reached; the rest was not read" if intake.cut else None)
+
+    def _settings(self) -> dict[str, object]:
+        return {"workspace_id": self._credentials.workspace_id, "destination": self._credentials.host}
+
+    @asynccontextmanager
+    async def _delivering(self, intake: Intake, run: Run | None = None) -> AsyncIterator[Channel]:
+        channel = self.engine.open(run)
+        try:
+            async with self.engine.beside(lambda: _feed(intake, channel, self._clock, run)):
+                yield channel
+        finally:
+            self.engine.leave(channel)
+
+
+async def _feed(intake: Intake, channel: Channel, clock: Clock, run: Run | None) -> None:
+    """Read rows into the channel while there is room; whatever ends the reading is told to who reads the results."""
+    try:
+        async for batch in intake.batches():
+            for made in batch:
+                if not channel.has_room and not await channel.wait_for_room():
+                    return
+                if run is not None:
+                    run.tally.read()
+                if isinstance(made, Unsent):
+                    channel.pass_on(_unsent(made, clock))
+                else:
+                    channel.put(made)
+        channel.end()
+    except Exception as error:  # noqa: BLE001  the caller's own iterable may raise anything: it is the caller's to see
+        channel.end(error)
+
+
+def _unsent(made: Unsent, clock: Clock) -> Result:
+    return Result(
+        position=made.row.position,
+        status=made.status,
+        row=made.row,
+        customer_id=made.customer_id,
+        device_id=made.device_id,
+        reason=made.reason,
+        settled_at=clock.epoch(),
+        mapping=made.mapping,
+    )
+
+
+def _out(rows: Rows, out: str | os.PathLike[str] | None) -> Path:
+    if out is not None:
+        return Path(out)
+    if isinstance(rows, (str, os.PathLike)):
+        return default_out([os.fspath(rows)], sandbox=False, cwd=Path.cwd())
+    raise ConfigError("rows in memory have no place of their own: say where the results go with out=…")
+
+
+def upload(
+    rows: Rows,
+    *,
+    credentials: Credentials | None = None,
+    rate: Rate | None = None,
+    out: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    reading: Reading | None = None,
+    max_failures: FailureLimit | None = None,
+) -> Summary:
+    """Deliver `rows` from a script, and return the summary when all is settled; the rest is as in `Uploader.run`.
+
+    Inside an async application use `Uploader`: this starts an event loop of its own.
+    """
+
+    async def deliver() -> Summary:
+        async with Uploader(credentials, rate=rate) as uploader:
+            return await uploader.run(rows, out=out, fresh=fresh, reading=reading, max_failures=max_failures)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(deliver())
+    raise ConfigError("upload() starts an event loop of its own; inside one use: async with Uploader() as uploader")
