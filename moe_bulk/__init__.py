@@ -45,6 +45,18 @@ if TYPE_CHECKING:
     from moe_bulk.uploader import Uploader as Uploader
     from moe_bulk.uploader import upload as upload
 
+    __version__: str
+else:  # a checker that saw this would believe any name
+
+    def __getattr__(name: str) -> object:
+        """Import a public name from its room (PEP 562)."""
+        if name in _ROOM_OF:
+            return getattr(import_module(f"moe_bulk.{_ROOM_OF[name]}"), name)
+        if name == "__version__":
+            return import_module("importlib.metadata").version("moe-bulk")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 _ROOMS = {
     "columns": ("Columns",),
     "config": ("Credentials", "FailureLimit", "Network", "Rate", "Retry"),
@@ -74,13 +86,6 @@ _ROOMS = {
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = sorted(_ROOM_OF)  # noqa: PLE0605  a list of names, made from the one table
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its room (PEP 562)."""
-    if name in _ROOM_OF:
-        return getattr(import_module(f"moe_bulk.{_ROOM_OF[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

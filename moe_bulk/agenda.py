@@ -117,10 +117,13 @@ class Agenda:
                 else:
                     self._ready(freed)
 
-    def next(self, now: float) -> Entry | None:
-        """Take the next entry that may be sent, if there is one: retries that are due go first within their stream."""
+    def next(self, now: float, *, retries_first: bool = True) -> Entry | None:
+        """Take the next entry that may be sent, if there is one.
+
+        Retries that are due go before the other entries of their stream, or behind them.
+        """
         while self._retries and self._retries[0][0] <= now:
-            self._ready(heapq.heappop(self._retries)[2], first=True)
+            self._ready(heapq.heappop(self._retries)[2], first=retries_first)
         if not self._turns:
             return None
         sender = self._turns.popleft()

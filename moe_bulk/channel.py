@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-import anyio
-
 from moe_bulk.agenda import Entry
+from moe_bulk.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +39,7 @@ class Channel:
         self._results: deque[Result] = deque()
         self._ended = False
         self._error: Exception | None = None
-        self._changed = anyio.Event()
+        self._changed = Bell()
 
     @property
     def has_room(self) -> bool:
@@ -106,9 +105,7 @@ class Channel:
 
     def wake(self) -> None:
         """Let whoever waits look again."""
-        if self._changed.statistics().tasks_waiting:
-            self._changed.set()
-            self._changed = anyio.Event()
+        self._changed.ring()
 
     def __repr__(self) -> str:
         return (

@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from getpass import getpass
 from glob import glob
 from pathlib import Path
@@ -17,7 +18,7 @@ from cyclopts.config import Dict
 
 from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.errors import ConfigError, Interrupted, MoeBulkError
-from moe_bulk.settings import config_argument, read_key_file, read_settings, suggest
+from moe_bulk.settings import config_argument, one_destination, read_key_file, read_settings, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,9 +165,11 @@ def sandbox(
     except FaultsError as error:
         raise ConfigError(f"--faults: {error}") from None
     try:
-        asyncio.run(serve(settings, announce=print))
+        asyncio.run(serve(settings, announce=partial(print, flush=True)))
     except KeyboardInterrupt:
         return 0
+    except OSError as error:
+        raise ConfigError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
     return 0
 
 
@@ -207,8 +210,9 @@ class _Upload:
             uploader = await stack.enter_async_context(
                 Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network)
             )
-            async with _Display(uploader, self._output) as display:
-                try:
+            display = _Display(uploader, self._output)
+            try:
+                async with display:
                     summary = await uploader.run(
                         Files(self._expanded()),
                         out=out,
@@ -217,9 +221,9 @@ class _Upload:
                         max_failures=self._max_failures,
                         watch=display.begin,
                     )
-                    return summary["exit_code"]
-                finally:
-                    display.end()
+            finally:
+                display.end()
+            return summary["exit_code"]
 
     async def _credentials(self, stack: AsyncExitStack) -> Credentials:
         said = self._destination
@@ -231,11 +235,8 @@ class _Upload:
             return Credentials(stand_in.workspace_id, stand_in.api_key, base_url=stand_in.url)
         if not said.workspace_id:
             raise ConfigError("which workspace? Set MOENGAGE_WORKSPACE_ID or --workspace-id (or try --sandbox first)")
-        # A flag beats the environment: --base-url given, MOENGAGE_DATA_CENTER set.
-        base_url = said.base_url or ""
-        return Credentials(
-            said.workspace_id, self._key(), data_center=None if base_url else said.data_center, base_url=base_url
-        )
+        data_center, base_url = one_destination(said.data_center, said.base_url, os.environ)
+        return Credentials(said.workspace_id, self._key(), data_center=data_center, base_url=base_url or "")
 
     def _key(self) -> str:
         if self._destination.api_key_file:
@@ -284,11 +285,11 @@ class _Display:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         self._tasks.cancel_scope.cancel()
-        # The body's own exception leaves as itself, not wrapped in a group.
-        passed = (
-            (kind, error, traceback) if kind is not None and not issubclass(kind, Exception) else (None, None, None)
-        )
-        return await self._tasks.__aexit__(*passed)
+        # The body's own exception leaves as itself, not in a group; only a cancellation is the group's affair.
+        if kind is None or issubclass(kind, Exception):
+            await self._tasks.__aexit__(None, None, None)
+            return None
+        return await self._tasks.__aexit__(kind, error, traceback)
 
     def begin(self, view: RunView) -> None:
         """The run starts."""
@@ -311,6 +312,8 @@ class _Display:
         self._warn()
         for line in lines(self._view.summary):
             self._say(line)
+        if self._view.tally.failed_rows:
+            self._say(f"Failed rows, to correct and upload again: {self._view.folder / 'dead-letter.ndjson'}")
         if self._output.json:
             sys.stdout.write(orjson.dumps(self._view.summary, option=orjson.OPT_INDENT_2).decode() + "\n")
 
@@ -330,7 +333,7 @@ class _Display:
         with open_signal_receiver(*STOP_SIGNALS) as signals:
             task_status.started()
             async for signum in signals:
-                if self._stopping:
+                if self._stopping or self._view is None:  # nothing was sent before there is something to see
                     _leave_now(128 + signum)
                 self._stopping = True
                 name = signal.Signals(signum).name
@@ -356,7 +359,8 @@ def _refuse_options(sources: Sequence[str]) -> None:
     """Words that begin with a dash end up among the sources: `-` is one, the others are mistakes."""
     for source in sources:
         if source.startswith("-") and source != "-":
-            raise ConfigError(f"there is no option {source}.{suggest(source.partition('=')[0], _options('upload'))}")
+            name = source.partition("=")[0]  # never its value: it may be a key
+            raise ConfigError(f"there is no option {name}.{suggest(name, _options('upload'))}")
 
 
 def _config(argv: Sequence[str]) -> tuple[Dict, ...]:

@@ -2,19 +2,23 @@
 
 httpx is what users see and may replace; beneath it httpx-aiohttp's transport carries the bytes, because one shared
 httpx pool scans all its connections for every request (encode/httpcore#1035). It never sends a POST twice by itself:
-pinned by `tests/test_client.py`.
+pinned by `tests/test_client_transport.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import socket
 import ssl
 import struct
+from contextlib import aclosing
 from contextvars import ContextVar
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 import anyio
@@ -23,11 +27,11 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from moe_bulk import wire
+from moe_bulk.config import Secret
 from moe_bulk.errors import ConfigError
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from types import TracebackType
 
     from moe_bulk.config import Credentials
@@ -37,14 +41,50 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 15.0
 """How long an unused connection is kept: shorter than any server or load balancer waits before it closes one."""
 
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER on, 0 s: closing throws away what was not sent yet, so that nothing arrives after it was given up."""
+CLOSE_SECONDS = 1.0
+"""How long an answer that is not read to its end may take to be closed; ours takes no time, a caller's may."""
 
-_connection: ContextVar[list[asyncio.BaseTransport]] = ContextVar("_connection")
+NO_TIMEOUT = httpx.Timeout(None).as_dict()
+"""`Client.attempt` has one timeout for all of it; the caller's httpx client must not add its own five seconds."""
+
+
+def _linger(*, on: bool) -> bytes:
+    """SO_LINGER of 0 s: closing throws away what was not sent yet, so that nothing arrives after it was given up."""
+    return struct.pack("ii", int(on), 0)
+
+
+# --- the connections -------------------------------------------------------------------------------------------------
+
+
+class _Held(NamedTuple):
+    """The connection that carries an attempt."""
+
+    connection: aiohttp.connector.Connection
+    transport: asyncio.Transport
+
+    def abort(self) -> None:
+        """Reset it, unless it was given back in good order: then it may already carry another attempt."""
+        if self.connection.transport is not None or self.transport.is_closing():
+            self.transport.abort()
+
+
+_held: ContextVar[list[_Held]] = ContextVar("_held")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells the attempt which connection carries it, so that giving up can abort it."""
+    """Tells the attempt which connection carries it, so that giving up can abort it, and lets no socket linger."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        # No limit here: a request must never queue behind a slot that was already taken. Names are looked up again
+        # after ten seconds (aiohttp's default), for runs of days.
+        super().__init__(limit=0, ssl=context, keepalive_timeout=IDLE_SECONDS, socket_factory=self._open)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+
+    def _open(self, address: tuple[Any, ...]) -> socket.socket:
+        opened = socket.socket(*address[:3])
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=True))
+        self._sockets.add(opened)
+        return opened
 
     async def connect(
         self,
@@ -53,35 +93,80 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  the connector's own signature
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, list(traces), timeout)
-        held = _connection.get(None)
-        if held is not None and connection.transport is not None:
-            held.append(connection.transport)
+        if connection.transport is None or connection.protocol is None or connection.protocol.should_close:
+            # aiohttp would take what came in meanwhile for the answer to this request.
+            connection.close()
+            raise aiohttp.ClientConnectionError("the server closed the connection, or spoke before it was asked")
+        _held.get([]).append(_Held(connection, connection.transport))
         return connection
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        # What is idle at the end closes in the orderly way; what was aborted a moment ago is gone after one turn.
+        await asyncio.sleep(0)
+        for opened in self._sockets:
+            if opened.fileno() >= 0:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=False))
+        await super().close(abort_ssl=abort_ssl)
+
+
+class _Discreet(httpx.AsyncBaseTransport):
+    """Leaves out the words behind an answer's status: they are a stranger's, and httpx logs them as they are."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        response.extensions.pop("reason_phrase", None)
+        return response
 
 
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     """One verifying context for all connections: building one costs 30 ms. Verification cannot be switched off."""
+    bundle = ca_bundle or certifi.where()
     try:
-        return ssl.create_default_context(cafile=ca_bundle or certifi.where())
-    except OSError as error:
-        raise ConfigError(f"the CA bundle {ca_bundle} cannot be read ({error.strerror or error})") from None
+        return ssl.create_default_context(cafile=bundle)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"the CA bundle {bundle!r} cannot be read as certificates in PEM form ({reason})") from None
 
 
-def environment_proxy(url: str) -> httpx.Proxy | None:
-    """The proxy that the environment (`HTTPS_PROXY`, `NO_PROXY`) asks for on the way to `url`, or None.
+# --- the proxy -------------------------------------------------------------------------------------------------------
+
+
+class Proxy(httpx.Proxy):
+    """A proxy that is asked to CONNECT; its password travels in a header to it and shows nowhere."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.password = Secret("")
+        if self.auth is not None:
+            user, password = self.auth
+            token = base64.b64encode(f"{user}:{password}".encode()).decode()
+            # As a header of ours and not as `auth`: aiohttp warns of its own way, and shows it in its errors.
+            self.headers["Proxy-Authorization"] = f"Basic {token}"
+            self.password = Secret(password)
+            self.auth = None
+
+    def __repr__(self) -> str:
+        return f"Proxy({str(self.url)!r})"
+
+
+def environment_proxy(url: str) -> Proxy | None:
+    """The proxy that the environment (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) asks for on the way to `url`, or None.
 
     Only https goes through a proxy, by CONNECT, so that no proxy reads the key; plain http goes to loopback directly.
     """
-    parts = urlsplit(url)
-    proxy = getproxies().get("https") or getproxies().get("all")
-    if parts.scheme != "https" or not proxy or proxy_bypass(parts.hostname or ""):
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get("https") or proxies.get("all")
+    if parts.scheme != "https" or not proxy or any(map(proxy_bypass, (parts.netloc, parts.hostname or ""))):
         return None
     try:
-        found = httpx.Proxy(proxy if "://" in proxy else f"http://{proxy}")
+        found = Proxy(proxy if "://" in proxy else f"http://{proxy}")
     except (ValueError, httpx.InvalidURL):
-        raise ConfigError(
-            "the proxy in HTTPS_PROXY is no usable URL: write it like http://proxy.example:3128"
-        ) from None
+        found = None
+    if found is None or not found.url.host:
+        raise ConfigError("the proxy in HTTPS_PROXY is no usable URL: write it like http://proxy.example:3128")
     if found.url.scheme != "http":
         raise ConfigError(
             f"the proxy in HTTPS_PROXY speaks {found.url.scheme}, which is not supported: use an http:// proxy "
@@ -90,15 +175,17 @@ def environment_proxy(url: str) -> httpx.Proxy | None:
     return found
 
 
+# --- the client ------------------------------------------------------------------------------------------------------
+
+
 def default_transport(url: str, ca_bundle: str | None = None) -> AiohttpTransport:
     """The transport that carries the bytes where the caller brings none; open it inside a running event loop."""
     context = tls_context(ca_bundle)
 
     def session() -> aiohttp.ClientSession:
-        # No limit here: a request must never queue behind a slot that was already taken. Names are looked up again
-        # after ten seconds (aiohttp's default), for runs of days.
-        connector = _Connector(limit=0, ssl=context, keepalive_timeout=IDLE_SECONDS)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        return aiohttp.ClientSession(
+            connector=_Connector(context), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        )
 
     return AiohttpTransport(verify=context, client=session, proxy=environment_proxy(url))
 
@@ -125,7 +212,7 @@ class Client:
         ca_bundle: str | None = None,
         user_agent: str = "moe-bulk",
     ) -> None:
-        self._secret = credentials.api_key
+        self._secrets = [Secret(credentials.api_key)]
         self._timeout = timeout
         self._epoch = epoch
         self._url = httpx.URL(credentials.base_url + wire.device_path(credentials.workspace_id))
@@ -133,22 +220,24 @@ class Client:
         self._transport = transport
         self._http = http
         self._ca_bundle = ca_bundle
-        self._owned: httpx.AsyncClient | None = None
-        self._own_transport: httpx.AsyncBaseTransport | None = None
+        self._own_transport: AiohttpTransport | None = None
 
     async def __aenter__(self) -> Self:
         if self._http is None:
-            if self._transport is None:
-                self._own_transport = self._transport = default_transport(str(self._url), self._ca_bundle)
             # The client is ours but never entered: leaving it would close a transport that may be the caller's.
             self._http = httpx.AsyncClient(
-                transport=self._transport,
+                transport=_Discreet(self._transport or self._open_transport()),
                 cookies=_no_cookies(),
                 trust_env=False,
-                timeout=httpx.Timeout(None),  # `attempt` has one for all of it
                 follow_redirects=False,
             )
         return self
+
+    def _open_transport(self) -> AiohttpTransport:
+        self._own_transport = default_transport(str(self._url), self._ca_bundle)
+        if isinstance(self._own_transport.proxy, Proxy):
+            self._secrets.append(self._own_transport.proxy.password)
+        return self._own_transport
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -162,85 +251,123 @@ class Client:
 
         Cancelling it, or its timeout, aborts the connection: what was not sent yet never will be.
         """
-        held: list[asyncio.BaseTransport] = []
-        token = _connection.set(held)
-        outcome = wire.trouble("timeout", f"no answer within {self._timeout:g} s")
-        answered = False
+        held: list[_Held] = []
+        token = _held.set(held)
+        outcome = wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
         try:
             with anyio.move_on_after(self._timeout):
                 outcome = await self._exchange(record)
-                answered = outcome.http_status is not None
             return outcome
         finally:
-            _connection.reset(token)
-            if not answered:
-                _abort(held)
+            _held.reset(token)
+            if outcome.http_status is None:
+                for carrier in held:
+                    carrier.abort()
 
     async def _exchange(self, record: Record) -> Outcome:
-        request = self._request(record)
+        http, request = self._entered(), self._request(record)
         try:
-            assert self._http is not None, "enter the client before the first attempt"  # noqa: S101
-            response = await self._http.send(request, stream=True, auth=None, follow_redirects=False)
-            try:
-                body = await _read(response)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await response.aclose()
-            return wire.judge(response.status_code, response.headers, body, now=self._epoch(), secret=self._secret)
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
-            # Not chained and not raised: exceptions of the HTTP stack hold the request, and with it the key.
-            return wire.trouble(_name(error), wire.clean(f"{type(error).__name__}: {error}", self._secret))
+            response = await http.send(request, stream=True, auth=None, follow_redirects=False)
+            body = await _read(response)
+        except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
+            # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
+            return self._trouble(error)
+        secret = self._secrets[0].reveal()
+        return wire.judge(response.status_code, response.headers, body, now=self._epoch(), secret=secret)
+
+    def _entered(self) -> httpx.AsyncClient:
+        if self._http is None:
+            raise RuntimeError("enter the client before the first attempt: async with Client(…) as client")
+        if self._http.is_closed:
+            raise RuntimeError("the httpx client that was handed in is closed: keep it open until the upload is over")
+        return self._http
 
     def _request(self, record: Record) -> httpx.Request:
         headers = self._headers
         if record.device.forwarded_for:
             headers = headers.copy()
             headers["X-Forwarded-For"] = record.device.forwarded_for
-        return httpx.Request("POST", self._url, headers=headers, content=wire.encode(record.device))
+        body = wire.encode(record.device)
+        return httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})
+
+    def _trouble(self, error: Exception) -> Outcome:
+        chain = list(_causes(error))
+        name = _name(chain)
+        said = _said(chain, name)
+        for secret in self._secrets:
+            said = wire.clean(said, secret.reveal())
+        return wire.trouble(name, f"{name}; {said}")
 
 
 async def _read(response: httpx.Response) -> bytes:
     """At most `ANSWER_KEPT` bytes of the answer, decoded; the rest of a longer one is not read."""
+    if response.is_stream_consumed:  # the caller's transport or event hook has read it, httpx.MockTransport does
+        return response.content[: wire.ANSWER_KEPT]
     body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) >= wire.ANSWER_KEPT:
-            break
+    try:
+        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) >= wire.ANSWER_KEPT:
+                    break
+    finally:
+        if not response.is_closed:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await response.aclose()
     return wire.decode_body(bytes(body[: wire.ANSWER_KEPT]), response.headers.get("content-encoding", ""))
 
 
-def _abort(held: list[asyncio.BaseTransport]) -> None:
-    for transport in held:
-        raw = transport.get_extra_info("socket")
-        if raw is not None and raw.fileno() >= 0:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        transport.abort()  # type: ignore[attr-defined]  # a BaseTransport by name, always a Transport
+# --- what went wrong, in words that stay the same whichever library said it -------------------------------------------
 
 
-def _name(error: Exception) -> str:
-    """What went wrong, in words that stay the same whichever library said it."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error as it was raised, and what each was raised from."""
     cause: BaseException | None = error
     while cause is not None:
-        for kind, name in _NAMES:
-            if isinstance(cause, kind):
-                return name
+        yield cause
         cause = cause.__cause__
-    return (
-        "connection lost"
-        if isinstance(error, (httpx.TransportError, aiohttp.ClientError, OSError))
-        else "broken answer"
-    )
+
+
+def _name(chain: Sequence[BaseException]) -> str:
+    for kind, name in _NAMES:
+        if any(isinstance(error, kind) for error in chain):
+            return name
+    return "unexpected error"
+
+
+def _said(chain: Sequence[BaseException], name: str) -> str:
+    for error in chain:
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return f"the proxy answered {error.status}"
+        if isinstance(error, aiohttp.ServerDisconnectedError):
+            return "the server closed the connection without a whole answer"
+    texts = [error.message if isinstance(error, aiohttp.ClientResponseError) else str(error) for error in chain]
+    said = next(filter(None, texts), type(chain[-1]).__name__)
+    # Behind the colon the libraries quote what the server sent, and cut it: half a key would not be known for one.
+    return said.partition(":")[0] if name == "broken answer" else said
 
 
 _NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLCertVerificationError, "certificate refused"),
+    (aiohttp.ClientProxyConnectionError, "proxy failure"),
+    (aiohttp.ClientHttpProxyError, "proxy failure"),
+    (httpx.ProxyError, "proxy failure"),
     (ssl.SSLError, "TLS failure"),
     (socket.gaierror, "name not resolved"),
+    (aiohttp.ClientConnectorDNSError, "name not resolved"),
     (ConnectionRefusedError, "connection refused"),
     (aiohttp.ClientPayloadError, "broken answer"),
     (aiohttp.ClientResponseError, "broken answer"),
-    (aiohttp.ServerDisconnectedError, "connection lost"),
-    (httpx.RemoteProtocolError, "broken answer"),
-    (httpx.ProxyError, "proxy failure"),
-    (httpx.TimeoutException, "connection lost"),
+    (aiohttp.http_exceptions.HttpProcessingError, "broken answer"),
+    (httpx.ProtocolError, "broken answer"),
+    (httpx.DecodingError, "broken answer"),
+    (TimeoutError, "timeout"),
+    (aiohttp.ClientConnectorError, "no connection"),
+    # httpx-aiohttp says ConnectTimeout for any of these, also where the request had arrived.
+    (aiohttp.ClientConnectionError, "connection lost"),
+    (httpx.TimeoutException, "timeout"),
+    (httpx.ConnectError, "no connection"),
+    (httpx.NetworkError, "connection lost"),
+    (OSError, "connection lost"),
 )
+"""The first that fits any error of the chain."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal, TypeAlias, get_args
 
-from moe_bulk.device import FIELDS, Device, Problem, Validation, fold
+from moe_bulk.device import FIELDS, ID_KEPT, Device, Validation, fold
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Status
 from moe_bulk.record import RAW_KEPT, Record, Row
@@ -23,8 +23,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 WARNINGS_KEPT = 100
 
+REASON_KEPT = 1000
+"""Characters of a reason that was found elsewhere."""
+
 _KNOWN = frozenset({*FIELDS, "type"})
-_PASSED = _KNOWN | {"attributes"}
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,9 @@ class Columns:
     include_superseded: bool = False
     mapping: dict[str, object] | None = field(init=False, repr=False, compare=False)
     """What is needed to read a row in the same way again; None where plain field names did."""
-    _used: frozenset[str] = field(init=False, repr=False, compare=False)
-    _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _told: set[str] = field(default_factory=lambda: set(_KNOWN), init=False, repr=False, compare=False)
+    """Names that need no warning: they are sent, in use, or were warned about."""
+    _warned: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in (*self.columns, *self.constants):
@@ -70,12 +75,13 @@ class Columns:
                 raise ConfigError(f"there is no field {name!r}.{_closest(name, FIELDS)} Fields: {', '.join(FIELDS)}")
         if self.validate not in get_args(Validation):
             raise ConfigError(f"there is no validation {self.validate!r}: use strict or basic")
-        for name in self.columns:
+        for name, column in self.columns.items():
+            if not column:
+                raise ConfigError(f"{name} is given no column: write --column {name}=COLUMN")
             if name in self.constants:
                 raise ConfigError(f"{name} has both a column and a constant: keep one of --column and --set")
         object.__setattr__(self, "mapping", self._mapping())
-        used = frozenset({*self.columns.values(), *(column for column, _ in self.where)})
-        object.__setattr__(self, "_used", used)
+        self._told.update(self.columns.values(), (column for column, _ in self.where))
 
     @classmethod
     def parse(
@@ -89,7 +95,7 @@ class Columns:
     ) -> Columns:
         """Read the texts of `--column FIELD=COLUMN`, `--set FIELD=VALUE` and `--where COLUMN=VALUE`."""
         return cls(
-            _pairs("--column", "FIELD=COLUMN", column),
+            {name: said.strip() for name, said in _pairs("--column", "FIELD=COLUMN", column).items()},
             _pairs("--set", "FIELD=VALUE", set_),
             tuple(_pairs("--where", "COLUMN=VALUE", where).items()),
             validate,
@@ -112,71 +118,82 @@ class Columns:
                     f"{source}: there is no column {needed}: name one with --column {needed}=COLUMN, or give all rows "
                     f"the same with --set {needed}=VALUE.{_columns(needed, header)}"
                 )
-        return [_not_sent("column", name) for name in header if name not in _KNOWN and name not in self._used]
+        unknown = [name for name in header if name not in self._told]
+        self._told.update(unknown)
+        return [_not_sent("column", name) for name in unknown[:WARNINGS_KEPT]]
 
     def warnings(self) -> list[str]:
         """What was seen in rows without a header and is not sent: once a field, a bounded number of fields."""
-        return list(self._seen.values())
+        return list(self._warned.values())
 
     def read(self, row: Row) -> Made:
-        """Make the device of a row, or say why it is not sent. Bad data is a value: this never raises."""
+        """Make the device of a row, or say why it is not sent. Bad data is a value: this never raises.
+
+        A dead letter's row loses its note: `row.fields` is the row as it was read at first.
+        """
         fields = row.fields
         if fields is None:
             return Unsent(row, Status.INVALID, row.problem or "the row cannot be read")
-        if NOTE in fields:
-            return self._read_letter(row, fields)
-        return self._read_row(row, fields)
+        try:
+            if NOTE in fields and isinstance(note := fields[NOTE], dict):
+                return self._read_letter(row, fields, note)
+            return self._read_row(row, fields)
+        except Exception as error:  # noqa: BLE001  values of somebody else's classes may raise anything
+            return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")
 
     # -- one row -------------------------------------------------------------------------------------------------------
 
     def _read_row(self, row: Row, fields: Mapping[str, object]) -> Made:
-        mapping = self.mapping
-        for column, value in self.where:
-            if str(fields.get(column, "")) != value:
-                return Unsent(row, Status.SKIPPED, f"--where {column}={value}: here it is {fields.get(column)!r}"[:200])
-        named: Mapping[str, object] | str = fields
+        named = fields
         if "attributes" in fields:
-            named = _merged(fields)
-        if isinstance(named, str):
-            return Unsent(
-                row, Status.INVALID, named, _text(fields.get("customer_id")), _text(fields.get("device_id")), mapping
-            )
-        if not named.keys() <= _KNOWN:
+            merged = _merged(fields)
+            if isinstance(merged, str):
+                return self._unsent(row, fields, Status.INVALID, merged)
+            named = merged
+        for column, value in self.where:
+            if _as_text(found := named.get(column)) != value:
+                return self._unsent(row, named, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(found)}")
+        if not self._told.issuperset(named):
             self._warn(named)
         if self.columns or self.constants:
             named = {**named, **{name: named.get(column) for name, column in self.columns.items()}, **self.constants}
         device = fold(named, self.validate)
         if isinstance(device, Device):
-            return Record(row, device, mapping)
-        return _invalid(row, device, mapping)
+            return Record(row, device, self.mapping)
+        return Unsent(row, Status.INVALID, device.reason, device.customer_id, device.device_id, self.mapping)
+
+    def _unsent(self, row: Row, named: Mapping[str, object], status: Status, reason: str) -> Unsent:
+        """A row that is not looked at any further, with its ids as they stand there."""
+        customer_id, device_id = (
+            _id(self.constants.get(name, named.get(self.columns.get(name, name))))
+            for name in ("customer_id", "device_id")
+        )
+        return Unsent(row, status, _clean(reason)[:REASON_KEPT], customer_id, device_id, self.mapping)
 
     def _warn(self, fields: Mapping[str, object]) -> None:
         for name in fields:
-            if (
-                name not in _PASSED
-                and name not in self._seen
-                and len(self._seen) < WARNINGS_KEPT
-                and name not in self._used
-            ):
-                self._seen[name] = _not_sent("field", name)
+            if name not in self._told and len(self._warned) < WARNINGS_KEPT:
+                self._warned.setdefault(name, _not_sent("field", name))
+                self._told.add(name)
 
     # -- dead letters --------------------------------------------------------------------------------------------------
 
-    def _read_letter(self, row: Row, fields: dict[str, object]) -> Made:
+    def _read_letter(self, row: Row, fields: Mapping[str, object], note: dict[str, object]) -> Made:
         """A dead letter: the row as it was read, with what an earlier run noted about it."""
-        note = fields[NOTE]
-        row.fields = {name: value for name, value in fields.items() if name != NOTE}
-        if not isinstance(note, dict):
-            return Unsent(row, Status.INVALID, f"{NOTE} is moe_bulk's own field and must be an object")
-        if note.get("superseded_by") is not None and not self.include_superseded:
-            return Unsent(row, Status.SUPERSEDED, f"line {note['superseded_by']}, which came later, was accepted")
-        if not row.fields and ("raw" in note or "raw_base64" in note):
+        own = {name: value for name, value in fields.items() if name != NOTE}
+        if not own and ("raw" in note or "raw_base64" in note):
             return _unreadable_again(row, note)
+        if "previous" in note:  # the row had a field of this name itself
+            own[NOTE] = note["previous"]
+        row.fields = own
         try:
             beneath = self.on_top_of(note.get("mapping"))
         except ConfigError as error:
-            return Unsent(row, Status.INVALID, f"{NOTE}.mapping: {error}")
-        return beneath._read_row(row, row.fields)  # noqa: SLF001  one of us
+            return self._unsent(row, own, Status.INVALID, f"{NOTE}.mapping: {error}")
+        line = note.get("superseded_by")
+        if type(line) is int and line > 0 and not self.include_superseded:
+            return beneath._unsent(row, own, Status.SUPERSEDED, f"line {line}, which came later, was accepted")  # noqa: SLF001  one of us
+        return beneath._read_row(row, own)  # noqa: SLF001  one of us
 
     def _mapping(self) -> dict[str, object] | None:
         said: dict[str, object] = {}
@@ -202,56 +219,85 @@ class Columns:
         made = Columns(
             {**columns, **self.columns}, {**constants, **self.constants}, self.where, validate, self.include_superseded
         )
-        object.__setattr__(made, "_seen", self._seen)
+        made._told.update(self._told)
+        object.__setattr__(made, "_warned", self._warned)
         return made
 
 
 def _texts(mapping: Mapping[str, object], name: str) -> dict[str, str]:
     found = mapping.get(name, {})
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(text, str) for pair in found.items() for text in pair):
         raise ConfigError(f"{name} must map fields to text")
     return dict(found)
 
 
 def _unreadable_again(row: Row, note: Mapping[str, object]) -> Unsent:
-    """A letter of a row that could not be parsed: it stays what it was until somebody repairs the source."""
+    """A letter of a row that could not be parsed: it stays what it was until somebody writes the fields."""
     raw = b""
     if isinstance(text := note.get("raw"), str):
         raw = text.encode("utf-8", "backslashreplace")
     elif isinstance(text := note.get("raw_base64"), str):
         try:
             raw = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raw = text.encode("utf-8", "backslashreplace")
-    length = note.get("raw_bytes")
+    length, reason = note.get("raw_bytes"), note.get("reason")
     row.fields = None
-    row.problem = str(note.get("reason") or "the row could not be read")
+    row.problem = _clean(reason)[:REASON_KEPT] if isinstance(reason, str) else "the row could not be read"
     row.raw = raw[:RAW_KEPT]
-    row.raw_bytes = length if type(length) is int else len(raw)
+    row.raw_bytes = length if type(length) is int and length > len(raw) else len(raw)
     return Unsent(row, Status.INVALID, row.problem)
 
 
-def _merged(fields: Mapping[str, object]) -> dict[str, object] | str:
-    """A row in the API's own shape, made flat; or what is wrong with it."""
+def _merged(fields: Mapping[str, object]) -> Mapping[str, object] | str:
+    """A row in the API's own shape, made flat; or what is wrong with it.
+
+    A column `attributes` that holds text is somebody else's: it stays where it is.
+    """
     attributes = fields["attributes"]
+    if isinstance(attributes, str) and attributes.strip():
+        return fields
     flat = {name: value for name, value in fields.items() if name != "attributes"}
-    if attributes is None or attributes == "":
+    if attributes is None or isinstance(attributes, str):
         return flat
     if not isinstance(attributes, Mapping):
-        return f"attributes must be an object of fields; it is {attributes!r}"[:200]
+        return f"attributes must be an object of fields; it is {_shown(attributes)}"
     for name, value in attributes.items():
-        if flat.get(name) not in (None, "", value):
-            return f"{name} stands twice, as {flat[name]!r} and in attributes as {value!r}"[:300]
-        flat[name] = value
+        if _is_nothing(flat.get(name)):
+            flat[name] = value
+        elif not _is_nothing(value) and flat[name] != value:
+            return f"{name} stands twice, as {_shown(flat[name])} and in attributes as {_shown(value)}"
     return flat
 
 
-def _invalid(row: Row, problem: Problem, mapping: dict[str, object] | None) -> Unsent:
-    return Unsent(row, Status.INVALID, problem.reason, problem.customer_id, problem.device_id, mapping)
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _text(value: object) -> str | None:
-    return value[:512] if isinstance(value, str) else None
+def _as_text(value: object) -> str | None:
+    """What `--where` compares: text, numbers and booleans as JSON spells them, nothing as the empty text."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else None
+
+
+def _id(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    return _clean(str(value).strip())[:ID_KEPT] or None
+
+
+def _shown(value: object) -> str:
+    return _BRIEF.repr(value)[:100]
+
+
+def _clean(text: str) -> str:
+    """The text without lone surrogates, which no line of JSON can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
@@ -273,9 +319,10 @@ def _closest(name: str, known: Sequence[str]) -> str:
 
 
 def _columns(name: str, header: Sequence[str]) -> str:
-    shown = ", ".join(header[:20]) + (" …" if len(header) > 20 else "")
+    shown = ", ".join(each[:60] for each in header[:20]) + (" …" if len(header) > 20 else "")
     return f"{_closest(name, header)} Its columns: {shown}"
 
 
-def _not_sent(kind: Literal["column", "field"], name: str) -> str:
-    return f"{kind} {name[:60]!r} is not sent: it is none of the API's.{_closest(name, FIELDS)}"
+def _not_sent(kind: Literal["column", "field"], name: object) -> str:
+    text = _clean(name)[:60] if isinstance(name, str) else _shown(name)
+    return f"{kind} {text!r} is not sent: it is none of the API's.{_closest(text, FIELDS)}"

@@ -7,12 +7,14 @@ the day. What follows from an outcome is decided by `retry`, whose turn it is by
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import anyio
 
 from moe_bulk.agenda import Agenda, Entry
+from moe_bulk.bell import Bell
 from moe_bulk.channel import Channel
 from moe_bulk.errors import Interrupted, RunStopped
 from moe_bulk.outcome import Attempt, Outcome, Verdict
@@ -35,9 +37,6 @@ ROOM = 1000
 
 STOOD_STILL_SECONDS = 5.0
 """A loop that sleeps this much longer than it meant to has stood still: stopped, suspended or blocked."""
-
-SHORTEST_WAIT = 0.001
-"""Seconds; the event loop's timers are no finer."""
 
 ABORTED = Outcome(Verdict.TROUBLE, error="aborted", reason="the request was aborted before its answer came")
 
@@ -63,8 +62,10 @@ class Engine:
         self._workers = 0
         self._idle = 0
         self._gate = anyio.Lock(fast_acquire=True)
-        self._at_gate = anyio.CancelScope()
-        self._changed = anyio.Event()
+        self._queued = Bell()
+        """Rung when there may be another entry to send."""
+        self._over = Bell()
+        """Rung when a request is over or a channel halted."""
         self._error: RunStopped | None = None
         self._stack = AsyncExitStack()
 
@@ -72,26 +73,29 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._stack.push_async_exit(self._close)
         self._tasks.start_soon(self._watch_the_clock)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        if kind is None:
-            self.stop(Interrupted("the uploader was closed"))
-            await self._drain(None)
-        self._tasks.cancel_scope.cancel()
         try:
-            # The body's own exception leaves as itself, not in a group; only a cancellation is the group's affair.
-            if kind is None or issubclass(kind, Exception):
-                await self._stack.__aexit__(None, None, None)
-                return None
             return await self._stack.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
+            first = group.exceptions[0]
+        raise first  # as itself, not in a group: the body's own exception, or the bug that ended it
+
+    async def _close(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Stop, orderly where the block was left in peace and at once where it was not; then end all tasks."""
+        self.stop(Interrupted("the uploader was closed"))
+        try:
+            if kind is None:
+                await self._drain()
+        finally:
+            self._tasks.cancel_scope.cancel()
 
     def open(self, watcher: Watcher | None = None) -> Channel:
         """A new way in and out; `leave` it when done."""
@@ -104,11 +108,16 @@ class Engine:
         return channel
 
     def halt(self, channel: Channel, error: RunStopped) -> None:
-        """Send no more of one channel's records; `error` is raised there once what is on its way has come in."""
+        """Send no more of one channel's records; `error` is raised there once what is on its way has come in.
+
+        What takes longer than `DRAIN_SECONDS` is aborted.
+        """
         channel.halt(error)
         self.agenda.withdraw(channel)
-        self._wake()
-        self._tasks.start_soon(self._drain, channel)
+        self._look_again()
+        if channel.on_their_way:
+            # A timer, no task: this may be called from a signal's handler, where there is no task to start one from.
+            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._abort, channel)
 
     def leave(self, channel: Channel) -> None:
         """Close a channel: what it has not sent yet is not sent, what is on its way ends unheard."""
@@ -119,7 +128,6 @@ class Engine:
         """Send no more; take in what is on its way for at most `DRAIN_SECONDS`; then raise `error` in every channel."""
         if self._error is None:
             self._error = error
-            self._at_gate.cancel()
             for channel in self._channels:
                 self.halt(channel, error)
 
@@ -133,18 +141,18 @@ class Engine:
         """True while the service counts as gone."""
         return self._policy.outage.declared
 
-    async def _drain(self, only: Channel | None) -> None:
-        """Take in what is on its way, of one channel or of all; what takes too long is aborted."""
+    async def _drain(self) -> None:
+        """Take in what is on its way; what takes too long is aborted."""
         with anyio.move_on_after(DRAIN_SECONDS):
-            await self._all_in(only)
-        self._abort(only)
-        await self._all_in(only)
+            await self._all_in()
+        self._abort()
+        await self._all_in()
 
-    async def _all_in(self, only: Channel | None) -> None:
-        while only.on_their_way if only is not None else self._on_their_way:
-            await self._pause(None)
+    async def _all_in(self) -> None:
+        while self._on_their_way:
+            await self._over.wait()
 
-    def _abort(self, only: Channel | None) -> None:
+    def _abort(self, only: Channel | None = None) -> None:
         for entry, scope in self._on_their_way.items():
             if only is None or entry.sender is only:
                 scope.cancel()
@@ -175,7 +183,7 @@ class Engine:
             before = self._clock.now()
             await anyio.sleep(1)
             if self._clock.now() - before > 1 + STOOD_STILL_SECONDS:
-                self._abort(None)
+                self._abort()
 
     # -- the gate: which record, and when --------------------------------------------------------------------------
 
@@ -195,31 +203,30 @@ class Engine:
     async def _turn(self) -> tuple[Entry, Slot] | None:
         """Wait at the gate for a record and the permission to send it; None when the engine has stopped."""
         async with self._gate:
-            turn = None
-            if self._error is None:
-                with anyio.CancelScope() as self._at_gate:
-                    turn = await self._next_turn()
-            self._idle -= 1
-            if turn is not None:
-                # From here on a stop waits for it: no await stands between taking the slot and this line.
-                self._on_their_way[turn[0]] = anyio.CancelScope()
-            return turn
+            turn = await self._next_turn()
+        self._idle -= 1
+        return turn
 
-    async def _next_turn(self) -> tuple[Entry, Slot]:
-        while True:
-            entry = await self._next_entry()
+    async def _next_turn(self) -> tuple[Entry, Slot] | None:
+        while (entry := await self._next_entry()) is not None:
             await self._pace.token(self._clock.now())
             slot = await self._permission(entry)
             if slot is not None:
                 self._policy.outage.sending(entry)
                 return entry, slot
             self._done(entry)
+        return None
 
-    async def _next_entry(self) -> Entry:
-        while (entry := self.agenda.next(now := self._clock.now())) is None:
+    async def _next_entry(self) -> Entry | None:
+        while self._error is None:
+            now = self._clock.now()
+            # In an outage a record that failed goes to the end of the queue: each probe is another one.
+            entry = self.agenda.next(now, retries_first=not self.outage)
+            if entry is not None:
+                return entry
             due = self.agenda.next_due()
-            await self._pause(None if due is None else due - now)
-        return entry
+            await self._queued.wait(None if due is None else due - now)
+        return None
 
     async def _permission(self, entry: Entry) -> Slot | None:
         """Wait until the service is thought to be there, no pause is on and the window has room.
@@ -228,20 +235,18 @@ class Engine:
         """
         while not entry.sender.halted:
             now = self._clock.now()
-            if self._policy.outage.over_limit(now):
-                self.stop(self._policy.expired())
             probe_at, send_at = self._policy.outage.send_at(now), self._pace.send_at(now)
             if probe_at is None or send_at is None:
-                await self._pause(None)
+                await self._over.wait()
             elif max(probe_at, send_at) > now:
-                await self._pause(max(probe_at, send_at) - now)
+                await self._over.wait(max(probe_at, send_at) - now)
             else:
                 return self._pace.take(now)
         return None
 
     def _admit(self, entry: Entry) -> None:
         self.agenda.admit(entry)
-        self._wake()
+        self._queued.ring()
 
     def _is_full(self) -> bool:
         return self.agenda.lanes.full
@@ -249,16 +254,11 @@ class Engine:
     # -- one attempt, and what follows from it ---------------------------------------------------------------------
 
     async def _make_attempt(self, entry: Entry, slot: Slot) -> None:
-        entry.sender.on_their_way += 1
         watcher = entry.sender.watcher
         if watcher is not None:
             watcher.sent(slot.taken, again=bool(entry.attempts))
-        outcome = ABORTED
-        with self._on_their_way[entry]:
-            outcome = await self._attempt(entry.record)
+        outcome = await self._send(entry)
         now = self._clock.now()
-        del self._on_their_way[entry]
-        entry.sender.on_their_way -= 1
         self._pace.answered(slot, outcome, now)
         attempt = Attempt(
             self._clock.epoch(slot.taken), slot.taken, (now - slot.taken) * 1000, outcome.http_status, outcome.error
@@ -268,9 +268,23 @@ class Engine:
             watcher.answered(attempt)
         self._judge(entry, outcome, now)
         self._idle += 1
-        self._wake()
-        if entry.sender.halted:
-            entry.sender.wake()
+        self._queued.ring()
+        self._over.ring()
+
+    async def _send(self, entry: Entry) -> Outcome:
+        """Make the attempt, so that a stop waits for it and can abort it; no await stands between slot and sending."""
+        sender = entry.sender
+        sender.on_their_way += 1
+        self._on_their_way[entry] = scope = anyio.CancelScope()
+        try:
+            with scope:
+                return await self._attempt(entry.record)
+            return ABORTED
+        finally:
+            del self._on_their_way[entry]
+            sender.on_their_way -= 1
+            if sender.halted:
+                sender.wake()
 
     def _judge(self, entry: Entry, outcome: Outcome, now: float) -> None:
         decision = self._policy.decide(entry, outcome, entry.trials, now)
@@ -283,27 +297,18 @@ class Engine:
                 entry.sender.settled(entry.result(status, outcome, self._clock.epoch(now)))
             case Wait(seconds):
                 self.agenda.again(entry, now + seconds)
-            case Stop(error):
+            case Stop(error):  # pragma: no branch  there is no other
                 self.stop(error)
 
     def _done(self, entry: Entry) -> None:
         was_full = self._is_full()
         self.agenda.done(entry)
         if was_full:
-            for channel in self._channels:
-                channel.wake()
+            self._look_again()
 
-    # -- waiting ---------------------------------------------------------------------------------------------------
-
-    async def _pause(self, seconds: float | None) -> None:
-        """Wait until something has happened in the engine, or so many seconds."""
-        if seconds is None:
-            await self._changed.wait()
-        else:
-            with anyio.move_on_after(max(seconds, SHORTEST_WAIT)):
-                await self._changed.wait()
-
-    def _wake(self) -> None:
-        if self._changed.statistics().tasks_waiting:
-            self._changed.set()
-            self._changed = anyio.Event()
+    def _look_again(self) -> None:
+        """Wake whoever waits for something to end: at the gate, in a drain, or for room in the lanes."""
+        self._queued.ring()
+        self._over.ring()
+        for channel in self._channels:
+            channel.wake()

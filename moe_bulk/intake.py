@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Mapping
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +17,8 @@ from moe_bulk.errors import ConfigError
 from moe_bulk.sources import open_source, row_in_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from moe_bulk.record import Record
     from moe_bulk.sources import Source
 
@@ -27,8 +30,11 @@ class Files:
     paths: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not self.paths or self.paths.count("-") > 1:
-            raise ConfigError("name at least one source, and standard input (-) only once")
+        if not self.paths:
+            raise ConfigError("name at least one source")
+        for path in self.paths:
+            if self.paths.count(path) > 1:
+                raise ConfigError(f"the source {path} stands twice: name it once")
 
 
 Rows: TypeAlias = str | Files | os.PathLike[str] | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
@@ -54,22 +60,26 @@ class Reading:
 
 
 class Intake:
-    """Reads `rows` once, as `reading` says. Open it, take its `batches`, close it."""
+    """Reads `rows` once, as `reading` says. Open it, take its `batches`, close it, whatever came of the opening."""
 
     def __init__(self, rows: Rows, reading: Reading) -> None:
-        self._rows = Files((os.fspath(rows),)) if isinstance(rows, (str, os.PathLike)) else rows
+        self._rows = _checked(rows)
         self._reading = reading
         self._left = reading.limit
         self._header_warnings: list[str] = []
+        self._kept: dict[str, Source] = {}
         self._source: Source | None = None
         self._bytes_before = 0
         self._bytes_in_all: int | None = None
+        # A thread that reads goes on when the task that waits for it is cancelled: closing waits for it.
+        self._busy = threading.Lock()
+        self._closed = False
 
     @property
     def progress(self) -> tuple[int, int | None]:
         """Bytes read so far and in all, as stored; unknown for rows in memory and streams."""
-        read = self._source.progress()[0] if self._source is not None else 0
-        return self._bytes_before + read, self._bytes_in_all
+        source = self._source
+        return self._bytes_before + (source.progress()[0] if source is not None else 0), self._bytes_in_all
 
     @property
     def warnings(self) -> list[str]:
@@ -86,35 +96,13 @@ class Intake:
         if isinstance(self._rows, Files):
             await anyio.to_thread.run_sync(self._look_at, self._rows.paths)
 
-    def _look_at(self, paths: tuple[str, ...]) -> None:
-        sizes = []
-        for path in paths:
-            source = self._open_source(path)
-            sizes.append(source.progress()[1])
-            if path is paths[0]:
-                self._source = source
-            elif path != "-":
-                source.close()
-        if None not in sizes:
-            self._bytes_in_all = sum(size for size in sizes if size is not None)
-
-    def _open_source(self, path: str) -> Source:
-        source = open_source(path, format=self._reading.format)
-        if source.columns is not None:
-            try:
-                self._header_warnings += self._reading.columns.check_header(source.name, source.columns)
-            except ConfigError:
-                source.close()
-                raise
-        return source
-
     async def close(self) -> None:
         """Close what was opened."""
-        if self._source is not None:
+        if isinstance(self._rows, Files):
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._source.close)
+                await anyio.to_thread.run_sync(self._close)
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch]:
         """Read it all, batch by batch; raises SourceError where it cannot be read on."""
         async with aclosing(self._found()) as found:
             async for batch in found:
@@ -132,43 +120,86 @@ class Intake:
             return self._from_files(self._rows.paths)
         if isinstance(self._rows, AsyncIterable):
             return self._from_async(self._rows)
-        if isinstance(self._rows, Iterable):
-            return self._from_iterable(self._rows)
-        raise ConfigError(f"rows come as a path or as an iterable of mappings; got {type(self._rows).__name__}")
+        return self._from_iterable(self._rows)
+
+    # -- files: they block, so threads read them -------------------------------------------------------------------
+
+    def _look_at(self, paths: tuple[str, ...]) -> None:
+        with self._busy:
+            sizes = [self._size(path, keep=path in (paths[0], "-")) for path in paths if not self._closed]
+            if None not in sizes:
+                self._bytes_in_all = sum(size for size in sizes if size is not None)
+
+    def _size(self, path: str, *, keep: bool) -> int | None:
+        """Look at one file; keep it open where that is needed: standard input cannot be opened twice."""
+        with ExitStack() as stack:
+            source = open_source(path, self._reading.format)
+            stack.callback(source.close)
+            if source.columns is not None:
+                self._header_warnings += self._reading.columns.check_header(source.name, source.columns)
+            if keep:
+                self._kept[path] = source
+                stack.pop_all()
+            return source.progress()[1]
 
     async def _from_files(self, paths: tuple[str, ...]) -> AsyncGenerator[Batch]:
-        for path in paths:
-            if path is not paths[0] and self._source is not None:
-                self._bytes_before += self._source.progress()[0]
-                self._source.close()
-                self._source = await anyio.to_thread.run_sync(open_source, path, self._reading.format)
-            assert self._source is not None  # noqa: S101  the first one was opened by open()
-            async for batch in self._from_source(self._source):
-                yield batch
-
-    async def _from_source(self, source: Source) -> AsyncGenerator[Batch]:
-        batches = source.batches()
-        read = self._reading.columns.read
-
-        def next_batch() -> Batch | None:
-            rows = next(batches, None)
-            return None if rows is None else [read(row) for row in rows]
-
-        # Files block, so a thread reads; a read that never returns (a terminal, a pipe) is left behind when cancelled.
-        while (batch := await anyio.to_thread.run_sync(next_batch, abandon_on_cancel=True)) is not None:
+        batches = self._read_files(paths)
+        while (batch := await anyio.to_thread.run_sync(self._next, batches, abandon_on_cancel=True)) is not None:
             yield batch
 
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        with self._busy:
+            return None if self._closed else next(batches, None)
+
+    def _read_files(self, paths: tuple[str, ...]) -> Iterator[Batch]:
+        read = self._reading.columns.read
+        for path in paths:
+            source = self._kept.pop(path, None) or open_source(path, self._reading.format)
+            self._source = source
+            for rows in source.batches():
+                yield [read(row) for row in rows]
+            self._source = None
+            self._bytes_before += source.progress()[0]
+            source.close()
+
+    def _close(self) -> None:
+        with self._busy:
+            self._closed = True
+            for source in (self._source, *self._kept.values()):
+                if source is not None:
+                    source.close()
+
+    # -- rows in memory: they are taken where the caller lives -----------------------------------------------------
+
     async def _from_async(self, rows: AsyncIterable[Mapping[str, object]]) -> AsyncGenerator[Batch]:
-        index = 0
-        async for row in rows:
-            yield [self._reading.columns.read(row_in_memory(row, index))]
-            index += 1
+        async with AsyncExitStack() as stack:
+            if isinstance(rows, AsyncGenerator):
+                stack.push_async_callback(rows.aclose)  # what it holds open is let go when the stream is left
+            index = 0
+            async for row in rows:
+                yield [self._reading.columns.read(row_in_memory(row, index))]
+                index += 1
 
     async def _from_iterable(self, rows: Iterable[Mapping[str, object]]) -> AsyncGenerator[Batch]:
         # Not in a thread: cursors and sessions belong to the thread that made them.
-        since = anyio.current_time()
-        for index, row in enumerate(rows):
-            yield [self._reading.columns.read(row_in_memory(row, index))]
-            if anyio.current_time() - since > LONGEST_TURN:
-                await checkpoint()
-                since = anyio.current_time()
+        with ExitStack() as stack:
+            if isinstance(rows, Generator):
+                stack.callback(rows.close)
+            since = anyio.current_time()
+            for index, row in enumerate(rows):
+                yield [self._reading.columns.read(row_in_memory(row, index))]
+                if anyio.current_time() - since > LONGEST_TURN:
+                    await checkpoint()
+                    since = anyio.current_time()
+
+
+def _checked(rows: object) -> Files | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]:
+    if isinstance(rows, (str, os.PathLike)):
+        return Files((os.fspath(rows),))
+    if isinstance(rows, Mapping):
+        raise ConfigError("rows are many mappings, and this is one: put it in a list, or use send()")
+    if isinstance(rows, (Files, AsyncIterable)):
+        return rows
+    if not isinstance(rows, Iterable) or isinstance(rows, (bytes, bytearray)):
+        raise ConfigError(f"rows come as a path or as an iterable of mappings; this is a {type(rows).__name__}")
+    return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections import deque
 from typing import TYPE_CHECKING, Literal, TextIO
 
 import anyio
@@ -15,34 +15,71 @@ Mode = Literal["auto", "bar", "plain", "json", "none"]
 
 PLAIN_SECONDS = 15.0
 BAR_SECONDS = 0.25
+RATE_OVER = 10.0
+"""Seconds over which the shown rate is taken."""
+
+_WAITS = {"outage": "MoEngage does not answer, probing", "pause": "pausing, as MoEngage asked"}
 
 
-def snapshot(view: RunView) -> dict[str, object]:
-    """The run's numbers at this moment."""
-    done, total = view.bytes_read
-    return {
-        **view.tally.counts,
-        "requests": view.tally.requests,
-        "retrying": view.retrying,
-        "in_flight": view.in_flight,
-        "waits_for": view.waits_for or None,
-        "bytes_read": done,
-        "bytes": total,
-    }
+class Meter:
+    """Turns a run's counters into what people want to know: how far, how fast, how long still."""
 
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+        self._seen: deque[tuple[float, int]] = deque()
 
-def plain_line(view: RunView) -> str:
-    """`12,000 read, 11,950 settled (11,900 accepted, 50 failed), 167/s …`: one line for logs."""
-    tally = view.tally
-    counts = tally.counts
-    said = f"{counts['read']:,} read, {counts['accepted']:,} accepted, {tally.failed_rows:,} failed"
-    said += f", {view.in_flight:,} in flight, {view.retrying:,} waiting to be tried again"
-    done, total = view.bytes_read
-    if total:
-        said += f", {done / total:.0%} of the input"
-    return said + {"outage": "; MoEngage does not answer, probing", "pause": "; pausing as MoEngage asked"}.get(
-        view.waits_for, ""
-    )
+    def look(self, now: float) -> None:
+        """Take a reading at `now` (seconds); call it before asking for the rate."""
+        self._seen.append((now, self.view.tally.requests))
+        while self._seen[-1][0] - self._seen[0][0] > RATE_OVER:
+            self._seen.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """Requests a second over the last readings."""
+        (begun, before), (now, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (now - begun) if now > begun else 0.0
+
+    @property
+    def share(self) -> float | None:
+        """How much of the input is settled, 0 to 1; None where its size is not known."""
+        done, total = self.view.bytes_read
+        counts = self.view.tally.counts
+        if not total or not counts["read"]:
+            return None
+        return min(1.0, done / total) * (1 - counts["unsettled"] / counts["read"])
+
+    def snapshot(self) -> dict[str, object]:
+        """The numbers, for machines."""
+        view = self.view
+        done, total = view.bytes_read
+        return {
+            **view.tally.counts,
+            "requests": view.tally.requests,
+            "per_second": round(self.per_second, 1),
+            "in_flight": view.in_flight,
+            "retrying": view.retrying,
+            "waits_for": view.waits_for or None,
+            "bytes_read": done,
+            "bytes": total,
+        }
+
+    def line(self) -> str:
+        """`12,000 settled (50 failed) · 167/s · 12 in flight · 3 to retry · 45%`: one line for people."""
+        view = self.view
+        failed = f" ({view.tally.failed_rows:,} failed)" if view.tally.failed_rows else ""
+        said = [
+            f"{view.tally.settled_rows:,} settled{failed}",
+            f"{self.per_second:,.0f}/s",
+            f"{view.in_flight:,} in flight",
+        ]
+        if view.retrying:
+            said.append(f"{view.retrying:,} to retry")
+        if self.share is not None:
+            said.append(f"{self.share:.0%}")
+        if view.waits_for:
+            said.append(_WAITS[view.waits_for])
+        return " · ".join(said)
 
 
 async def show(view: RunView, mode: Mode, stream: TextIO) -> None:
@@ -50,29 +87,36 @@ async def show(view: RunView, mode: Mode, stream: TextIO) -> None:
     if mode == "auto":
         mode = "bar" if stream.isatty() else "plain"
     if mode == "bar":
-        await _bar(view, stream)
+        await _bar(Meter(view), stream)
     elif mode != "none":
-        await _lines(view, mode, stream)
+        await _lines(Meter(view), stream, as_json=mode == "json")
 
 
-async def _lines(view: RunView, mode: Mode, stream: TextIO) -> None:
+async def _lines(meter: Meter, stream: TextIO, *, as_json: bool) -> None:
     while True:
+        meter.look(anyio.current_time())
         await anyio.sleep(PLAIN_SECONDS)
-        line = orjson.dumps(snapshot(view)).decode() if mode == "json" else plain_line(view)
+        meter.look(anyio.current_time())
+        line = orjson.dumps(meter.snapshot()).decode() if as_json else meter.line()
         print(line, file=stream, flush=True)
 
 
-async def _bar(view: RunView, stream: TextIO) -> None:
+async def _bar(meter: Meter, stream: TextIO) -> None:
     from rich.console import Console  # noqa: PLC0415  60 ms that only a terminal needs
     from rich.live import Live  # noqa: PLC0415
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    with Live(Text(plain_line(view)), console=Console(file=stream), auto_refresh=False, transient=True) as live:
+    def picture() -> Table:
+        meter.look(anyio.current_time())
+        table = Table.grid(padding=(0, 1))
+        share = meter.share
+        bar = ProgressBar(total=1.0, completed=share or 0.0, width=20, pulse=share is None)
+        table.add_row(bar, Text(meter.line(), no_wrap=True, overflow="ellipsis"))
+        return table
+
+    with Live(picture(), console=Console(file=stream), auto_refresh=False, transient=True) as live:
         while True:
             await anyio.sleep(BAR_SECONDS)
-            live.update(Text(plain_line(view)), refresh=True)
-
-
-def notice(text: str) -> None:
-    """Say something to the person at the terminal."""
-    print(text, file=sys.stderr, flush=True)
+            live.update(picture(), refresh=True)

@@ -93,18 +93,21 @@ class Outage:
         self._probing = None
         self._interval = FIRST_PROBE
 
-    def trouble(self, record: Hashable, now: float) -> None:
-        """An attempt of `record` came to nothing."""
-        if self.declared:
-            if record == self._probing:
-                self._probing = None
+    def trouble(self, record: Hashable, now: float) -> bool:
+        """Note that an attempt of `record` came to nothing; True where it was the probe."""
+        if self.declared_at is None:
+            self._failed.add(record)
+            if len(self._failed) >= OUTAGE_RECORDS:
+                self.declared_at = now
                 self._next_probe = now + self._interval
-                self._interval = min(LONGEST_PROBE, self._interval * 2)
-            return
-        self._failed.add(record)
-        if len(self._failed) >= OUTAGE_RECORDS:
-            self.declared_at = now
-            self._next_probe = now + self._interval
+            return False
+        if record != self._probing:
+            return False
+        self._probing = None
+        self._interval = min(LONGEST_PROBE, self._interval * 2)
+        # The last look is taken when the patience ends, not after it.
+        self._next_probe = min(now + self._interval, self.declared_at + self._limit)
+        return True
 
     def withdrawn(self, record: Hashable, now: float) -> None:
         """An attempt of `record` ended without telling anything (a 429, a cancellation)."""
@@ -126,11 +129,6 @@ class Outage:
     def over_limit(self, now: float) -> bool:
         """True when the outage has lasted longer than anybody wants to wait."""
         return self.declared_at is not None and now - self.declared_at >= self._limit
-
-    @property
-    def ends_at(self) -> float:
-        """When the patience ends; infinity where there is no outage."""
-        return float("inf") if self.declared_at is None else self.declared_at + self._limit
 
 
 class Policy:
@@ -163,12 +161,11 @@ class Policy:
                 self.outage.withdrawn(record, now)
                 trials.free += 1
                 return self._again(outcome, trials)
-            case Verdict.TROUBLE:
+            case Verdict.TROUBLE:  # pragma: no branch  there is no other
                 self._charge(record, trials, now)
-                return self._again(outcome, trials)
+                return Stop(self._expired()) if self.outage.over_limit(now) else self._again(outcome, trials)
 
-    def expired(self) -> ServiceUnavailable:
-        """The error for an outage that lasted too long."""
+    def _expired(self) -> ServiceUnavailable:
         return ServiceUnavailable(
             f"MoEngage has accepted nothing for {self._retry.outage_limit / 60:g} minutes (--outage-limit); "
             "nothing was given up: run the same command again when the service is back"
@@ -185,9 +182,12 @@ class Policy:
     def _charge(self, record: Hashable, trials: Trials, now: float) -> None:
         """Count the try: free during an outage, but for a record that fails its probes while others get through."""
         declared = self.outage.declared
-        self.outage.trouble(record, now)
+        probe = self.outage.trouble(record, now)
         if not declared:
             trials.tries += 1
+            return
+        if not probe:  # it was on its way when the outage was declared
+            trials.free += 1
             return
         if trials.probes == 0:
             trials.lives_at_probe = self.outage.lives
@@ -201,8 +201,10 @@ class Policy:
         if trials.tries >= self._retry.tries or trials.free >= self._retry.free_tries:
             return Settle(Status.EXHAUSTED)
         longest = min(self._retry.longest_wait, self._retry.first_wait * 2 ** min(trials.attempts - 1, 30))
-        backoff = self._draw() * longest
-        if outcome.retry_after is None:
+        # In an outage the probes' intervals are the waiting: at once at the end of the queue, so each probe is another.
+        waits_for_probe = self.outage.declared and outcome.verdict is Verdict.TROUBLE
+        backoff = 0.0 if waits_for_probe else self._draw() * longest
+        if not outcome.retry_after:  # "0" asks for nothing: a hundred free tries would be gone in a second
             return Wait(backoff)
         return Wait(outcome.retry_after if outcome.verdict is Verdict.THROTTLED else max(backoff, outcome.retry_after))
 

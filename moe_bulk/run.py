@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -87,7 +86,12 @@ class Run:
             self._synced = written
 
     def close(self, *, exit_code: int, pauses: int, settings: dict[str, object], stopped: str | None) -> Summary:
-        """Make everything safe, write the summary and return it; `stopped` says why the run is not finished."""
+        """Make everything safe, write the summary and return it; `stopped` says why the run is not finished.
+
+        Raises JournalError where the disk does not take it, unless the run was stopped by something else before. It
+        blocks for some milliseconds, rather than that a cancellation finds it half done.
+        """
+        trouble = _trouble(self._journal.sync)
         self.summary = summary = self.tally.summary(
             started_at=self._started_at,
             ended_at=self._clock.epoch(),
@@ -97,16 +101,27 @@ class Run:
             settings=settings,
             stopped=stopped,
         )
-        try:
-            self._journal.sync()
-            self._folder.write_summary(summary)
-        except JournalError:
-            if stopped is None:
-                raise
-        finally:
-            with suppress(JournalError):
-                self._journal.close()
+        if stopped is None and trouble is not None:
+            _spoil(summary, trouble)
+        unwritten = _trouble(lambda: self._folder.write_summary(summary))
+        _trouble(self._journal.close)
+        trouble = trouble or unwritten
+        if stopped is None and trouble is not None:
+            _spoil(summary, trouble)
+            raise trouble
         return summary
+
+
+def _trouble(work: Callable[[], None]) -> JournalError | None:
+    try:
+        work()
+    except JournalError as error:
+        return error
+    return None
+
+
+def _spoil(summary: Summary, error: JournalError) -> None:
+    summary["exit_code"], summary["stopped"] = error.exit_code, str(error)
 
 
 class RunView:

@@ -65,3 +65,16 @@ def read_key_file(path: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the key file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def one_destination(
+    data_center: str | None, base_url: str | None, environ: Mapping[str, str]
+) -> tuple[str | None, str | None]:
+    """The data center or the base URL, not both: one that was typed beats one that the environment says."""
+    if data_center and base_url:
+        typed_center = data_center != environ.get("MOENGAGE_DATA_CENTER")
+        typed_url = base_url != environ.get("MOENGAGE_BASE_URL")
+        if typed_center == typed_url:
+            raise ConfigError("a data center and a base URL are both given: keep one of them")
+        return (data_center, None) if typed_center else (None, base_url)
+    return data_center or None, base_url or None

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import anyio
+
+from moe_bulk import wire
 from moe_bulk.clock import Clock
 from moe_bulk.columns import Unsent
 from moe_bulk.config import Credentials, Network, Rate, Retry
 from moe_bulk.engine import Engine
-from moe_bulk.errors import ConfigError, MoeBulkError
-from moe_bulk.intake import Intake, Reading, Rows
+from moe_bulk.errors import ConfigError, MoeBulkError, SourceError
+from moe_bulk.intake import Files, Intake, Reading, Rows
 from moe_bulk.outcome import Result
 from moe_bulk.pacing import Pace
 from moe_bulk.retry import Policy
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from moe_bulk.channel import Channel
     from moe_bulk.config import FailureLimit
     from moe_bulk.errors import RunStopped
+    from moe_bulk.record import Record
     from moe_bulk.tally import Summary
 
 INTERRUPTED = 130
@@ -92,6 +96,7 @@ class Uploader:
         self._transport = transport
         self._stack = AsyncExitStack()
         self._entered = False
+        self._engine: Engine | None = None
 
     async def __aenter__(self) -> Self:
         if self._entered:
@@ -112,15 +117,23 @@ class Uploader:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(client)
             in_flight = self._network.most_in_flight
-            self.engine = Engine(client.attempt, self._pace, self._policy, self._clock, in_flight)
-            await stack.enter_async_context(self.engine)
+            engine = Engine(client.attempt, self._pace, self._policy, self._clock, in_flight)
+            self._engine = await stack.enter_async_context(engine)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        self._engine = None
         return await self._stack.__aexit__(kind, error, traceback)
+
+    @property
+    def engine(self) -> Engine:
+        """What delivers; it is there while the Uploader is open."""
+        if self._engine is None:
+            raise RuntimeError("this Uploader is not open: use it within `async with Uploader(…) as uploader`")
+        return self._engine
 
     @property
     def paused(self) -> bool:
@@ -135,13 +148,15 @@ class Uploader:
     async def stream(self, rows: Rows, *, reading: Reading | None = None) -> AsyncIterator[Results]:
         """Deliver `rows` and yield their results as they settle; whoever reads them slowly slows the delivery.
 
-        `rows` is a path or any iterable or async iterable of mappings. Leaving the block early sends no more of them.
-        Raises SourceError where the rows cannot be read, and RunStopped where the run cannot go on.
+        `rows` is a path or any iterable or async iterable of mappings. Leaving the block early sends no more of them,
+        and closes them if they are a generator. Raises SourceError where a file cannot be read and what the iterable
+        itself raises, each after the results of the rows before, and RunStopped where the run cannot go on.
         """
+        engine = self.engine
         intake = Intake(rows, reading or Reading())
-        await intake.open()
         try:
-            async with self._delivering(intake) as channel:
+            await intake.open()
+            async with self._delivering(engine, intake) as channel:
                 yield Results(channel)
         finally:
             await intake.close()
@@ -167,18 +182,19 @@ class Uploader:
         aside with `fresh`. `watch` is given a view of the run as it starts; a stop raises RunStopped and leaves the
         summary there and in the folder.
         """
+        engine = self.engine
         intake = Intake(rows, reading or Reading())
-        await intake.open()
+        folder_path = _out(rows, out)
         try:
-            with RunFolder.claim(_out(rows, out), fresh=fresh) as folder:
+            await intake.open()
+            with RunFolder.claim(folder_path, fresh=fresh) as folder:
                 run = Run(folder, self.rate, self._clock, max_failures)
-                if watch is not None:
-                    watch(RunView(run, intake, self.engine, lambda: self.paused))
-                return await self._carry_out(run, intake)
+                view = RunView(run, intake, engine, lambda: self.paused)
+                return await self._carry_out(engine, intake, run, lambda: watch(view) if watch is not None else None)
         finally:
             await intake.close()
 
-    async def _carry_out(self, run: Run, intake: Intake) -> Summary:
+    async def _carry_out(self, engine: Engine, intake: Intake, run: Run, begin: Callable[[], None]) -> Summary:
         pauses = self._pace.throttle.pauses
 
         def close(exit_code: int, stopped: str | None = None) -> Summary:
@@ -186,13 +202,21 @@ class Uploader:
             return run.close(exit_code=exit_code, pauses=new_pauses, settings=self._settings(), stopped=stopped)
 
         try:
-            async with self._delivering(intake, run) as channel, self.engine.beside(lambda: run.keep_synced(channel)):
+            begin()
+            async with (
+                self._delivering(engine, intake, run) as channel,
+                engine.beside(lambda: run.keep_synced(channel)),
+            ):
                 while batch := await channel.receive():
                     run.record(batch)
                     if (too_many := run.too_many()) is not None:
-                        self.engine.halt(channel, too_many)
+                        engine.halt(channel, too_many)
         except MoeBulkError as error:
             close(error.exit_code, str(error))
+            raise
+        except Exception as error:  # the caller's own, from the rows or from `watch`
+            said = wire.clean(f"{type(error).__name__}: {error}", self._credentials.api_key)
+            close(SourceError.exit_code, f"the caller's own code raised {said}")
             raise
         except BaseException as error:
             close(INTERRUPTED, f"interrupted ({type(error).__name__})")
@@ -204,31 +228,45 @@ class Uploader:
         return {"workspace_id": self._credentials.workspace_id, "destination": self._credentials.host}
 
     @asynccontextmanager
-    async def _delivering(self, intake: Intake, run: Run | None = None) -> AsyncIterator[Channel]:
-        channel = self.engine.open(run)
+    async def _delivering(self, engine: Engine, intake: Intake, run: Run | None = None) -> AsyncIterator[Channel]:
+        channel = engine.open(run)
+        # A task of asyncio's own, which is cancelled once: in an anyio scope each `await` would be cancelled again, and
+        # the caller's rows could not clean up (https://anyio.readthedocs.io/en/stable/cancellation.html).
+        feeding = asyncio.create_task(_feed(intake, channel, self._clock, run), name="moe_bulk rows")
         try:
-            async with self.engine.beside(lambda: _feed(intake, channel, self._clock, run)):
-                yield channel
+            yield channel
         finally:
-            self.engine.leave(channel)
+            feeding.cancel()
+            engine.leave(channel)  # before the rows have ended: those that outlive the cancellation go nowhere
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([feeding])
 
 
 async def _feed(intake: Intake, channel: Channel, clock: Clock, run: Run | None) -> None:
     """Read rows into the channel while there is room; whatever ends the reading is told to who reads the results."""
     try:
-        async for batch in intake.batches():
-            for made in batch:
-                if not channel.has_room and not await channel.wait_for_room():
-                    return
-                if run is not None:
-                    run.tally.read()
-                if isinstance(made, Unsent):
-                    channel.pass_on(_unsent(made, clock))
-                else:
-                    channel.put(made)
+        async with aclosing(intake.batches()) as batches:
+            async for batch in batches:
+                for made in batch:
+                    if not channel.has_room and not await channel.wait_for_room():
+                        return
+                    _take_in(made, channel, clock, run)
         channel.end()
+    except asyncio.CancelledError:
+        # Where it was not us, who leave the channel, nobody else would end it.
+        channel.end(SourceError("the rows cannot be read on: what they were waiting for was cancelled"))
+        raise
     except Exception as error:  # noqa: BLE001  the caller's own iterable may raise anything: it is the caller's to see
         channel.end(error)
+
+
+def _take_in(made: Record | Unsent, channel: Channel, clock: Clock, run: Run | None) -> None:
+    if run is not None:
+        run.tally.read()
+    if isinstance(made, Unsent):
+        channel.pass_on(_unsent(made, clock))
+    else:
+        channel.put(made)
 
 
 def _unsent(made: Unsent, clock: Clock) -> Result:
@@ -248,7 +286,9 @@ def _out(rows: Rows, out: str | os.PathLike[str] | None) -> Path:
     if out is not None:
         return Path(out)
     if isinstance(rows, (str, os.PathLike)):
-        return default_out([os.fspath(rows)], sandbox=False, cwd=Path.cwd())
+        rows = Files((os.fspath(rows),))
+    if isinstance(rows, Files):
+        return default_out(rows.paths, sandbox=False, cwd=Path.cwd())
     raise ConfigError("rows in memory have no place of their own: say where the results go with out=…")
 
 

@@ -1,0 +1,1 @@
+"""The tests: they mirror the modules, and the acceptance tests run the real thing."""

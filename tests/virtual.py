@@ -38,6 +38,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self.selector)
 
     def time(self) -> float:
+        """Give virtual seconds since the loop was made."""
         return self.selector.now
 
 

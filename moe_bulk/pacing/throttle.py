@@ -32,25 +32,28 @@ class Throttle:
         self._throttled = 0
         self._asked_until = 0.0
         self._share = 1.0
-        self._share_at = 0.0
 
     def share(self, now: float) -> float:
         """The share of the full pace to go at, from `FLOOR` to 1."""
-        growing_since = max(self._share_at, self.paused_until)
-        return min(1.0, self._share + max(0.0, now - growing_since) * RECOVERY)
+        return min(1.0, self._share + max(0.0, now - self.paused_until) * RECOVERY)
 
     def note(self, outcome: Outcome, sent: float, now: float) -> None:
-        """Take in one answer to a request that was sent at `sent`."""
-        throttled = outcome.verdict is Verdict.THROTTLED
-        self._watch(throttled)
-        if throttled:
-            asked = outcome.retry_after if outcome.retry_after is not None else outcome.reset_after
-            self._asked_until = max(self._asked_until, now + (DEFAULT_PAUSE if asked is None else asked))
-        if throttled and self._many():
-            self._pause(self._asked_until, sent, now)
-        elif outcome.remaining == 0 and outcome.verdict is not Verdict.TROUBLE:
-            asked = outcome.reset_after if outcome.reset_after is not None else DEFAULT_PAUSE
-            self._pause(max(now + asked, self._asked_until), sent, now)
+        """Take in one answer to a request that was sent at `sent`; where none came there is nothing to learn.
+
+        An answer to a request sent before the last pause began may prolong that pause; it neither slows the pace twice
+        nor counts for the next one.
+        """
+        throttled, used_up = outcome.verdict is Verdict.THROTTLED, outcome.remaining == 0
+        if outcome.http_status is None:
+            return
+        if throttled or used_up:
+            self._asked_until = max(self._asked_until, now + _asked(outcome))
+        if sent > self._paused_at:
+            self._watch(throttled)
+            if used_up or (throttled and self._many()):
+                self._pause(now)
+        elif now < self.paused_until:
+            self.paused_until = max(self.paused_until, self._asked_until)
 
     def _watch(self, throttled: bool) -> None:  # noqa: FBT001  one bit a deque
         if len(self._answers) == ANSWERS_WATCHED:
@@ -61,12 +64,18 @@ class Throttle:
     def _many(self) -> bool:
         return self._throttled >= MANY_THROTTLED and self._throttled >= 0.1 * len(self._answers)
 
-    def _pause(self, until: float, sent: float, now: float) -> None:
-        """Pause, or pause longer; only an answer to a request sent after the last pause began slows the pace again."""
-        if sent > self._paused_at and now >= self.paused_until:
-            self._share = max(FLOOR, self.share(now) * SLOWER)
-            self._share_at = self._paused_at = now
-            self.pauses += 1
-            self._answers.clear()
-            self._throttled = 0
-        self.paused_until = max(self.paused_until, until)
+    def _pause(self, now: float) -> None:
+        self._share = max(FLOOR, self.share(now) * SLOWER)
+        self._paused_at = now
+        self.paused_until = self._asked_until
+        self.pauses += 1
+        self._answers.clear()
+        self._throttled = 0
+
+
+def _asked(outcome: Outcome) -> float:
+    """Seconds until the latest of what the answer asks for; with nothing left, the reset asks beside `Retry-After`."""
+    asked, reset = outcome.retry_after, outcome.reset_after
+    if asked is None or reset is None:
+        return next((seconds for seconds in (asked, reset) if seconds is not None), DEFAULT_PAUSE)
+    return max(asked, reset) if outcome.remaining == 0 else asked

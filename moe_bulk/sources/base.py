@@ -10,18 +10,19 @@ if TYPE_CHECKING:
     from moe_bulk.record import Row
 
 MAX_ROW = 1_000_000
-"""Bytes of one row; a longer one is invalid, and read past without being held."""
+"""Bytes that one row may have, without its line feed; a longer one is invalid, and read past without being held."""
 
 MAX_BATCH = 500
+"""Rows that are handed on at a time, at most."""
 
 
 class Source(Protocol):
-    """An input of rows. It blocks, so it is read in a thread."""
+    """An input of rows, read once from its beginning to its end. It blocks, so it is read in a thread."""
 
     name: str
     """What `Position.source` says: the path as the user gave it, or `stdin`."""
     columns: tuple[str, ...] | None
-    """The header's names, where the format has a header and it was read."""
+    """The names in a CSV's header; None for an empty file, and where each row brings its own."""
 
     def batches(self) -> Iterator[list[Row]]:
         """Rows in the order of the input, at most `MAX_BATCH` a list; an empty list says that nothing came for a while.
@@ -30,7 +31,7 @@ class Source(Protocol):
         """
 
     def progress(self) -> tuple[int, int | None]:
-        """Bytes read so far and in all, as stored (compressed ones count compressed)."""
+        """Bytes read so far, and in all if that is known; both as stored (compressed ones count compressed)."""
 
     def close(self) -> None:
-        """Close what was opened; a second time changes nothing."""
+        """Close what was opened, from any thread; a second time changes nothing."""

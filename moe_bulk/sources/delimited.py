@@ -1,230 +1,266 @@
-"""CSV, read strictly: quoted newlines are fine, ragged rows are invalid, and a quote left open harms only its line."""
+"""CSV, in all the spellings that spreadsheets and exports have, read by `csv.reader` (strict).
+
+A record may stretch over lines, because line feeds may stand in quotes. Where that goes wrong it is its first line's
+fault: that line is a bad row, and reading goes on with the next one, so no quote swallows what stands behind it. Which
+rows come out does not depend on how the bytes are cut.
+"""
 
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING
+import io
+from itertools import accumulate, chain, islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from moe_bulk.errors import SourceError
 from moe_bulk.record import Position, Row
 from moe_bulk.sources.base import MAX_BATCH, MAX_ROW
-from moe_bulk.sources.lines import Line, Lines, too_long, unreadable
+from moe_bulk.sources.lines import BLANKS, Piece, bad_row, long_rows, not_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from _csv import Reader
+    from collections.abc import Generator, Iterator
 
-    from moe_bulk.sources.opening import Bytes
+    from moe_bulk.sources.lines import Pieces
 
 SEPARATORS = ",;\t|"
 
-_OPEN_QUOTE = "a quote is opened and never closed"
-_PROBLEMS = {
-    "unexpected end of data": _OPEN_QUOTE,
-    "expected after": "a closing quote is followed by text, not by the separator",
-    "new-line character": "a carriage return stands inside a cell without quotes",
-}
+_NOTHING = Piece(1, 0, b"")
+_LONE_CR = "where CR alone ends the lines, tr '\\r' '\\n' < OLD > NEW helps"
+_OPEN_QUOTE = "a quote is opened and not closed as it should be: this line is left out, and the next one begins a row"
 
 
-class CsvSource:
-    """Rows of a CSV stream whose first line that is not blank names the columns."""
+class Delimited:
+    """The rows of CSV in `pieces`; `name` is what their positions call the source.
 
-    def __init__(self, name: str, stream: Bytes, lines: Lines) -> None:
-        # The limit belongs to the process; a row of ours may be one cell.
+    `columns` are the header's names; None where there is no header because there is nothing at all. Making one reads
+    the header, and raises SourceError for one that is of no use. It also raises the process-wide
+    `csv.field_size_limit` (131,072 characters) to what a row may have.
+    """
+
+    def __init__(self, name: str, pieces: Pieces) -> None:
         csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW))
-        self.name = name
         self.columns: tuple[str, ...] | None = None
-        self._stream = stream
-        self._batches = lines.batches()
-        self._pending: list[Line] = []
+        self._name = name
+        self._max_row = pieces.max_row
+        self._pieces = iter(pieces)
         self._separator = ","
-        self._ended = False
-        self._enough = 0
-        self._read_header()
+        self._behind_header = self._read_header()
+        self._blanks = (BLANKS + b"\n").replace(self._separator.encode(), b"")
 
     def batches(self) -> Iterator[list[Row]]:
-        """Each record as a row; broken ones with their problem."""
-        while True:
-            rows = self._take_rows()
-            for start in range(0, len(rows), MAX_BATCH):
-                yield rows[start : start + MAX_BATCH]
-            if self._ended and not self._pending:
-                return
-            if not self._read_more() and not rows:
+        """Give the rows in lists of at most `MAX_BATCH`, and an empty list where nothing came for a while.
+
+        A cell is text, an empty one the empty text.
+        """
+        begun = yield from self._settle(self._behind_header, final=False)
+        more, came = list[bytes](), 0
+        for piece in self._pieces:
+            if piece is None:
+                begun = yield from self._settle(_join(begun, more), final=False)
                 yield []
-
-    def progress(self) -> tuple[int, int | None]:
-        """Bytes read and in all, as stored."""
-        return self._stream.progress()
-
-    def close(self) -> None:
-        """Close the stream."""
-        self._stream.close()
-
-    def _read_more(self) -> bool:
-        """Read until a record that was not complete may be: re-reading it at every line would take for ever."""
-        size = sum(line.length for line in self._pending)
-        enough = 2 * size
-        while size <= enough and not self._ended:
-            lines = next(self._batches, None)
-            if lines is None:
-                self._ended = True
-            elif not lines:
-                return False
+            elif piece.overlong:
+                yield from self._settle(_join(begun, more), final=True)
+                yield long_rows(self._name, piece, self._max_row)
+                begun = _NOTHING
             else:
-                self._pending += lines
-                size += sum(line.length for line in lines)
-        return True
+                more.append(piece.data)
+                came += len(piece.data)
+                # What was begun is read again when as much again has come: at every piece would take for ever.
+                if begun.data and came < len(begun.data):
+                    continue
+                begun = yield from self._settle(_join(begun, more) if begun.data else piece, final=False)
+            more, came = [], 0
+        yield from self._settle(_join(begun, more), final=True)
+
+    def _settle(self, piece: Piece, *, final: bool) -> Generator[list[Row], None, Piece]:
+        """Give the rows in a piece; return the lines of a record that goes on behind it, unless it is `final`."""
+        lines = _Lines(piece)
+        at, batch, hopeless = 0, list[Row](), False
+        while at < lines.count:
+            at, problem, cut_off = self._read(lines, at, batch, alone=hopeless)
+            if cut_off and not final and lines.size(at, lines.count) < self._max_row:
+                break
+            # No line from here on closes a quote that is open before it, so none need be searched again.
+            hopeless = hopeless or cut_off
+            if problem:
+                if not self._is_blank(lines, at):
+                    batch.append(bad_row(lines.place(self._name, at), problem, lines.raw(at, at + 1)))
+                at += 1
+            if len(batch) == MAX_BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+        return lines.rest(at)
+
+    def _read(self, lines: _Lines, at: int, batch: list[Row], *, alone: bool) -> _Stop:
+        """Add records from line `at` on, or this line `alone`, to the batch until it is full or one is at fault."""
+        source, columns, line, starts = self._name, self.columns or (), lines.line, lines.starts
+        width = len(columns) if lines.is_utf8 and len(columns) > 1 else -1
+        first, ended = at, list[bool]()
+        reader = lines.reader(at, at + 1 if alone else None, self._separator, ended)
+        try:
+            for cells in reader:
+                end = first + reader.line_num
+                if len(cells) == width and end - at == 1:
+                    fields: dict[str, object] = dict(zip(columns, cells))  # noqa: B905  as many, and 10 % faster
+                    batch.append(Row(Position(source, line + at, starts[at]), fields))
+                elif (rows := self._closer_look(lines, at, end, cells)) is None:
+                    return _Stop(at, _OPEN_QUOTE)
+                else:
+                    batch += rows
+                at = end
+                if len(batch) == MAX_BATCH:
+                    break
+        except csv.Error as error:
+            if ended or first + reader.line_num - at > 1:
+                return _Stop(at, _OPEN_QUOTE, bool(ended))
+            return _Stop(at, f"not valid CSV: {error}")
+        return _Stop(at)
+
+    def _closer_look(self, lines: _Lines, at: int, end: int, cells: list[str]) -> list[Row] | None:
+        """The row of a record that is not plain; no row for a blank line, None for a record that cannot be one."""
+        columns = self.columns or ()
+        ragged = len(cells) != len(columns)
+        if end - at > 1:
+            if ragged or lines.size(at, end) > self._max_row:
+                return None
+        elif self._is_blank(lines, at):
+            return []
+        place = lines.place(self._name, at)
+        problem = None if lines.is_utf8 else not_utf8(lines.raw(at, end))
+        if ragged and not problem:
+            problem = f"the row has {len(cells)} cells, the header has {len(columns)}"
+        if problem:
+            return [bad_row(place, problem, lines.raw(at, end))]
+        return [Row(place, dict(zip(columns, cells, strict=True)))]
+
+    def _is_blank(self, lines: _Lines, at: int) -> bool:
+        return not lines.raw(at, at + 1).strip(self._blanks)
 
     # -- the header ----------------------------------------------------------------------------------------------------
 
-    def _read_header(self) -> None:
-        while not self._ended:
-            self._read_more()
-            while self._pending and not self._pending[0].data.strip(b" \r\n"):
-                del self._pending[0]
-            for count in range(1, len(self._pending) + 1):
-                cells = self._header_cells(self._pending[:count])
-                if cells is not None:
-                    del self._pending[:count]
-                    self.columns = _names(self.name, cells)
-                    return
-        if self._pending:
-            raise SourceError(f"{self.name}, line {self._pending[0].number}: {_OPEN_QUOTE} in the header")
-
-    def _header_cells(self, lines: list[Line]) -> list[str] | None:
-        """The header's cells, or None where more lines belong to it."""
-        data = b"".join(line.data for line in lines)
-        where = f"{self.name}, line {lines[0].number}"
-        if any(line.cut for line in lines) or len(data) > MAX_ROW:
-            raise SourceError(f"{where}: the header is longer than {MAX_ROW:,} bytes: is this a CSV file?")
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            raise SourceError(f"{where}: the header is not UTF-8: convert the file with iconv") from None
-        self._separator = _separator(text)
-        try:
-            return next(csv.reader(text.splitlines(keepends=True), delimiter=self._separator, strict=True))
-        except csv.Error as error:
-            if "unexpected end" in str(error):
-                return None
-            raise SourceError(f"{where}: the header cannot be read: {_problem(error)}") from None
-
-    # -- the records ---------------------------------------------------------------------------------------------------
-
-    def _take_rows(self) -> list[Row]:
-        """Read all records that are complete in the pending lines."""
-        rows: list[Row] = []
-        at, lines = 0, self._pending
-        while at < len(lines):
-            if lines[at].cut:
-                rows.append(unreadable(self.name, lines[at], too_long(lines[at])))
-                at += 1
+    def _read_header(self) -> Piece:
+        """Read lines up to the end of the header, and give those behind it that came along."""
+        header = _NOTHING
+        for piece in self._pieces:
+            if piece is None or (piece.overlong and not piece.data and not header.data):
                 continue
-            end = next((index for index in range(at, len(lines)) if lines[index].cut), len(lines))
-            stop = self._take_run(lines[at:end], rows, final=self._ended or end < len(lines))
-            at += stop
-            if at < end:
-                break
-        self._pending = lines[at:]
-        return rows
+            header = _join(header, [piece.data]) if header.data else _without_blank_lines(piece)
+            end = _header_end(header.data)
+            if piece.overlong or (end or len(header.data)) > self._max_row:
+                self._refuse_header(header)
+            if end:
+                return self._take_header(header, end)
+        if header.data:
+            raise SourceError(f"{self._name}, line {header.line}: the header opens a quote and never closes it")
+        return header
 
-    def _take_run(self, lines: list[Line], rows: list[Row], *, final: bool) -> int:
-        """Read records from whole lines; returns how many lines were used up. What is left needs more lines."""
-        at = 0
-        while at < len(lines):
-            at = self._take_smooth(lines, at, rows)
-            if at == len(lines):
-                break
-            # The line at `at` begins a record that is broken, or not complete.
-            problem = self._fault(lines, at)
-            if problem is None:
-                size = lines[-1].offset + lines[-1].length - lines[at].offset
-                if not final and size <= MAX_ROW:
-                    break
-                problem = _OPEN_QUOTE
-            rows.append(unreadable(self.name, lines[at], problem))
-            at += 1
-        return at
+    def _refuse_header(self, piece: Piece) -> None:
+        where, hint = f"{self._name}, line {piece.line}", _LONE_CR if b"\r" in piece.data else "is this CSV?"
+        raise SourceError(f"{where}: the header is longer than {self._max_row:,} bytes: {hint}")
 
-    def _take_smooth(self, lines: list[Line], at: int, rows: list[Row]) -> int:
-        """Read records until one is in trouble; returns the index of the line where the next record begins."""
-        columns = self.columns or ()
-        width, name = len(columns), self.name
-        texts, bad = _decoded(lines[at:])
-        reader = csv.reader(texts, delimiter=self._separator, strict=True)
-        begin = start = at
-        try:
-            for cells in reader:
-                end = begin + reader.line_num
-                line = lines[start]
-                if bad and any(index in bad for index in range(start - begin, end - begin)):
-                    rows.append(self._not_utf8(lines[start:end]))
-                elif len(cells) == width and (width > 1 or cells[0].strip() or b'"' in line.data):
-                    rows.append(Row(Position(name, line.number, line.offset), dict(zip(columns, cells, strict=True))))
-                elif end - start > 1:
-                    return start
-                elif line.data.strip(b" \r\n"):
-                    rows.append(unreadable(name, line, f"the row has {len(cells)} cells, the header has {width}"))
-                start = end
-        except csv.Error:
-            pass
-        return start
-
-    def _fault(self, lines: list[Line], at: int) -> str | None:
-        """What is wrong with the record that begins at a line; None where it is only not complete."""
-        texts, _ = _decoded(lines[at:])
-        reader = csv.reader(texts, delimiter=self._separator, strict=True)
+    def _take_header(self, piece: Piece, end: int) -> Piece:
+        """Take the names from the first `end` bytes of a piece, and give the lines behind the header."""
+        where, raw = f"{self._name}, line {piece.line}", piece.data[:end]
+        if problem := not_utf8(raw):
+            raise SourceError(f"{where}: the header cannot be read: {problem}")
+        self._separator = separator_of(raw.decode())
+        reader = _Lines(piece._replace(data=raw)).reader(0, None, self._separator, [])
         try:
             cells = next(reader)
         except csv.Error as error:
-            return None if "unexpected end" in str(error) else _problem(error)
-        return (
-            f"the row has {len(cells)} cells in {reader.line_num} lines, the header has {len(self.columns or ())}: "
-            "a quote may have been left open"
-        )
+            hint = f" ({_LONE_CR})" if b"\r" in raw else ""
+            raise SourceError(f"{where}: the header is no valid CSV: {error}{hint}") from None
+        self.columns = _names(where, cells)
+        return _Lines(piece).rest(reader.line_num)
 
-    def _not_utf8(self, lines: list[Line]) -> Row:
-        data = b"".join(line.data for line in lines)
-        whole = Line(lines[0].number, lines[0].offset, data, len(data))
+
+class _Stop(NamedTuple):
+    """Where reading stopped, what is wrong there, and whether more lines could cure it."""
+
+    at: int
+    problem: str = ""
+    cut_off: bool = False
+
+
+class _Lines:
+    """The lines of a piece, by their number in it; `starts` are their offsets, and that of what follows them."""
+
+    def __init__(self, piece: Piece) -> None:
+        self.line = piece.line
+        self._raw = io.BytesIO(piece.data).readlines()
+        self.count = len(self._raw)
+        self.starts = list(accumulate(map(len, self._raw), initial=piece.offset))
+        self.is_utf8 = True
         try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            return unreadable(self.name, whole, f"byte {error.start + 1} of the row is not UTF-8")
-        raise AssertionError("unreachable: one of the lines did not decode")
+            self._texts = list(map(bytes.decode, self._raw))
+        except UnicodeDecodeError:
+            self.is_utf8 = False
+            self._texts = [raw.decode(errors="surrogateescape") for raw in self._raw]
+
+    def reader(self, at: int, stop: int | None, separator: str, ended: list[bool]) -> Reader:
+        """A reader of the lines from `at` to `stop`; it leaves a mark in `ended` when it asks for more."""
+
+        def end() -> Iterator[str]:
+            ended.append(True)
+            yield from ()
+
+        return csv.reader(chain(islice(self._texts, at, stop), end()), delimiter=separator, strict=True)
+
+    def place(self, source: str, at: int) -> Position:
+        return Position(source, self.line + at, self.starts[at])
+
+    def raw(self, at: int, end: int) -> bytes:
+        """The bytes of some lines, with their line feeds."""
+        return b"".join(self._raw[at:end])
+
+    def size(self, at: int, end: int) -> int:
+        """How many bytes they are, without the last line feed."""
+        return self.starts[end] - self.starts[at] - self._raw[end - 1].endswith(b"\n")
+
+    def rest(self, at: int) -> Piece:
+        """The lines from `at` on."""
+        return Piece(self.line + at, self.starts[at], b"".join(self._raw[at:]))
 
 
-def _decoded(lines: list[Line]) -> tuple[list[str], frozenset[int]]:
-    """The lines as text, and the indexes of those that are not UTF-8 (their bad bytes smuggled through)."""
-    try:
-        return [line.data.decode() for line in lines], frozenset()
-    except UnicodeDecodeError:
-        texts = [line.data.decode("utf-8", "surrogateescape") for line in lines]
-        return texts, frozenset(index for index, text in enumerate(texts) if not _is_utf8(text))
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _separator(header: str) -> str:
-    """The separator that stands most often outside of quotes; a comma where there is none."""
+def separator_of(header: str) -> str:
+    """The separator that stands most often in the header, outside quotes; a comma where there is none."""
     outside = "".join(header.split('"')[::2])
-    return max(SEPARATORS, key=lambda separator: (outside.count(separator), -SEPARATORS.index(separator)))
+    return max(SEPARATORS, key=outside.count)
 
 
-def _names(source: str, cells: list[str]) -> tuple[str, ...]:
-    names = [cell.strip() or f"column {index}" for index, cell in enumerate(cells, 1)]
-    for index, name in enumerate(names):
-        if (first := names.index(name)) != index:
+def _join(piece: Piece, more: list[bytes]) -> Piece:
+    return piece._replace(data=b"".join([piece.data, *more])) if more else piece
+
+
+def _header_end(data: bytes) -> int:
+    """How many bytes the header has: up to the first line feed that is not in quotes; 0 where it is not there yet."""
+    end = quotes = 0
+    for line in io.BytesIO(data):
+        end += len(line)
+        quotes += line.count(b'"')
+        if quotes % 2 == 0:
+            return end
+    return 0
+
+
+def _without_blank_lines(piece: Piece) -> Piece:
+    """The piece from its first line on that is not blank."""
+    blank = len(piece.data) - len(piece.data.lstrip(BLANKS + b"\n"))
+    if blank < len(piece.data):
+        blank = piece.data.rfind(b"\n", 0, blank) + 1
+    return Piece(piece.line + piece.data.count(b"\n", 0, blank), piece.offset + blank, piece.data[blank:])
+
+
+def _names(where: str, cells: list[str]) -> tuple[str, ...]:
+    """The header's names: without white space around them, `column 3` where there is none, and each only once."""
+    names = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, 1)]
+    first: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if first.setdefault(name, number) != number:
             raise SourceError(
-                f"{source}, line 1: the column {name!r} stands twice, at {first + 1} and at {index + 1}: rename one"
+                f"{where}: the header names {name[:80]!r} twice, in columns {first[name]} and {number}: rename one"
             )
     return tuple(names)
-
-
-def _problem(error: csv.Error) -> str:
-    return next((said for sign, said in _PROBLEMS.items() if sign in str(error)), str(error))

@@ -1,130 +1,128 @@
-"""Bytes → lines, each with its number and offset, in bounded memory however long a line is."""
+"""Bytes cut at line feeds: pieces of whole lines that know where they stand.
+
+What has come is handed on before more is asked for, so that rows arrive as they are fed. Memory is bounded: of a line
+that is too long only the beginning is kept.
+"""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from moe_bulk.errors import SourceError
 from moe_bulk.record import RAW_KEPT, Position, Row
 from moe_bulk.sources.base import MAX_ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from moe_bulk.sources.opening import Bytes
-
-BOM = b"\xef\xbb\xbf"
-HEAD = 200
-"""Bytes that are looked at to tell an encoding and a format."""
+BLANKS = b" \t\r"
+"""What a blank line may hold."""
 
 
-class Line(NamedTuple):
-    """One line with its line feed, if it has one. Of an over-long line `data` is only the beginning: see `cut`."""
+class Piece(NamedTuple):
+    """Whole lines; or one line that is too long, then `overlong` is how many bytes it has without its line feed.
 
-    number: int
+    `line` and `offset` tell where it begins. Only the last line of all may lack its line feed. Of a line that is too
+    long `data` is the beginning, or nothing where it is blank.
+    """
+
+    line: int
     offset: int
     data: bytes
-    length: int
-
-    @property
-    def cut(self) -> bool:
-        """True for a line that was too long to be held."""
-        return self.length != len(self.data)
+    overlong: int = 0
 
 
-class Lines:
-    """The lines of a stream; a byte order mark at its beginning is left out, other encodings than UTF-8 are refused."""
+class Pieces:
+    """Cuts what `read` gives into pieces, beginning at any line and offset.
 
-    def __init__(self, name: str, stream: Bytes, *, longest: int = MAX_ROW) -> None:
-        self.name = name
-        self._stream = stream
-        self._longest = longest
-        self._number = 1
-        self._offset = 0
-        self._head: bytes | None = None
+    `read` gives nothing (`b""`) at the end, and None when nothing came for a while; so do the pieces.
+    """
 
-    def head(self) -> bytes:
-        """The first bytes, read ahead: at least a line or `HEAD` bytes, where there are so many."""
-        if self._head is None:
-            head = b""
-            while len(head) < HEAD and b"\n" not in head:
-                some = self._stream.read()
-                if some == b"":
-                    break
-                head += some or b""
-            _refuse_utf16(self.name, head[:HEAD])
-            if head.startswith(BOM):
-                head = head[len(BOM) :]
-                self._offset = len(BOM)
-            self._head = head
-        return self._head
-
-    def batches(self) -> Iterator[list[Line]]:
-        """The lines, as many at a time as were read; an empty list where nothing came for a while."""
-        rest = self.head()
-        self._head = b""
-        lines, rest = self._split(rest)
-        yield lines
-        while (block := self._stream.read()) != b"":
-            if block is None:
-                yield []
-                continue
-            lines, rest = self._split(rest + block)
-            yield lines
-            if len(rest) > self._longest:
-                yield self._skip(rest)
-                rest = self._rest
-        if rest:
-            yield self._numbered([rest])
-
-    def _split(self, block: bytes) -> tuple[list[Line], bytes]:
-        end = block.rfind(b"\n") + 1
-        return self._numbered(io.BytesIO(block[:end]).readlines()), block[end:]
-
-    def _numbered(self, found: list[bytes]) -> list[Line]:
-        number, offset, longest = self._number, self._offset, self._longest
-        lines = []
-        for data in found:
-            length = len(data)
-            lines.append(Line(number, offset, data if length <= longest + 1 else data[:RAW_KEPT], length))
-            number += 1
-            offset += length
-        self._number, self._offset = number, offset
-        return lines
-
-    def _skip(self, begun: bytes) -> list[Line]:
-        """Read past the end of an over-long line; what follows it in the last block is the new rest."""
-        length = len(begun)
+    def __init__(
+        self, read: Callable[[], bytes | None], line: int = 1, offset: int = 0, max_row: int = MAX_ROW
+    ) -> None:
+        self.max_row = max_row
+        self._kept = min(RAW_KEPT, max_row)
+        self._read = read
+        self._line = line
+        self._offset = offset
         self._rest = b""
-        while (block := self._stream.read()) != b"":
-            end = (block or b"").find(b"\n") + 1
-            if block and end:
-                length += end
-                self._rest = block[end:]
-                break
-            length += len(block or b"")
-        line = Line(self._number, self._offset, begun[:RAW_KEPT], length)
-        self._number += 1
-        self._offset += length
-        return [line]
+
+    def __iter__(self) -> Iterator[Piece | None]:
+        tail = bytearray()  # of a line whose end has not come yet
+        while (block := self._rest or self._read()) != b"":
+            self._rest = b""
+            if block is None:
+                yield None
+                continue
+            if end := block.rfind(b"\n") + 1:
+                yield from self._whole(bytes(tail) + block[:end])
+                tail.clear()
+            tail += block[end:]
+            if len(tail) > self.max_row:
+                yield from self._skip(tail)
+                tail = bytearray()
+        if tail:
+            yield self._piece(bytes(tail))
+
+    def _whole(self, data: bytes) -> Iterator[Piece]:
+        """Whole lines; those that are too long stand alone."""
+        start = at = 0
+        while len(data) - at > self.max_row:
+            end = data.index(b"\n", at)
+            if end - at > self.max_row:
+                if at > start:
+                    yield self._piece(data[start:at])
+                yield self._too_long(data[at : at + self._kept], end - at, blank=not data[at:end].strip(BLANKS))
+                start = end + 1
+            at = end + 1
+        if start < len(data):
+            yield self._piece(data[start:])
+
+    def _skip(self, tail: bytearray) -> Iterator[Piece | None]:
+        """Read on to the end of a line that is too long already, keeping only its beginning."""
+        beginning, length, blank = bytes(tail[: self._kept]), len(tail), not tail.strip(BLANKS)
+        tail.clear()
+        feed = b""
+        while not feed and (block := self._read()) != b"":
+            if block is None:
+                yield None
+                continue
+            line, feed, self._rest = block.partition(b"\n")
+            length += len(line)
+            blank = blank and not line.strip(BLANKS)
+        yield self._too_long(beginning, length, blank=blank)
+
+    def _piece(self, data: bytes) -> Piece:
+        piece = Piece(self._line, self._offset, data)
+        self._line += data.count(b"\n")
+        self._offset += len(data)
+        return piece
+
+    def _too_long(self, beginning: bytes, length: int, *, blank: bool) -> Piece:
+        piece = Piece(self._line, self._offset, b"" if blank else beginning, length)
+        self._line += 1
+        self._offset += length + 1  # the last line of all may have no line feed, but nothing comes behind it
+        return piece
 
 
-def unreadable(source: str, line: Line, problem: str) -> Row:
-    """The row of a line that cannot be read, with its bytes."""
-    text = line.data.rstrip(b"\r\n") if not line.cut else line.data
-    length = line.length if line.cut else len(text)
-    return Row(Position(source, line.number, line.offset), None, problem, text[:RAW_KEPT], length)
+def bad_row(place: Position, problem: str, raw: bytes) -> Row:
+    """A row that could not be read: as much of its bytes as is kept, without its line end."""
+    raw = raw.removesuffix(b"\n").removesuffix(b"\r")
+    return Row(place, None, problem, raw[:RAW_KEPT], len(raw))
 
 
-def too_long(line: Line) -> str:
-    """The problem of an over-long line."""
-    return f"the row has {line.length:,} bytes, {MAX_ROW:,} are allowed"
+def long_rows(source: str, piece: Piece, max_row: int) -> list[Row]:
+    """The row that a line of more than `max_row` bytes is; none where it is blank."""
+    if not piece.data:
+        return []
+    problem = f"the line has {piece.overlong:,} bytes, and a row may have {max_row:,}"
+    return [Row(Position(source, piece.line, piece.offset), None, problem, piece.data, piece.overlong)]
 
 
-def _refuse_utf16(name: str, head: bytes) -> None:
-    even, odd = head[::2], head[1::2]
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(odd) > 1 and (not any(even) or not any(odd))):
-        raise SourceError(
-            f"{name} is not UTF-8 but UTF-16: convert it with `iconv -f UTF-16 -t UTF-8 {name}` and upload the result"
-        )
+def not_utf8(raw: bytes) -> str | None:
+    """What is wrong with bytes that are no UTF-8; None where nothing is."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"byte {error.start + 1} of the row (0x{raw[error.start]:02x}) is not UTF-8: export the file as UTF-8"
+    return None

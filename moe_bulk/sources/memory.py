@@ -1,4 +1,4 @@
-"""Rows that are in memory already: any mapping, at its place in the order in which it came."""
+"""Rows that are in memory already: mappings of field names to values."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Mapping
 
 from moe_bulk.record import RAW_KEPT, Position, Row
 
-SOURCE = "rows"
-
 
 def row_in_memory(item: object, index: int) -> Row:
-    """The row of the item that came as number `index`, counted from 0; what is no mapping is a row with a problem."""
-    position = Position(SOURCE, index + 1, index)
-    if isinstance(item, Mapping):
-        return Row(position, dict(item))
-    raw = repr(item).encode("utf-8", "backslashreplace")
-    problem = f"a row is a mapping of fields; this one is a {type(item).__name__}"
-    return Row(position, None, problem, raw[:RAW_KEPT], len(raw))
+    """The row at `index` (from 0) of an iterable, as line `index + 1` of the source `rows`.
+
+    The mapping is copied, so that it may be used again. What is no mapping is a bad row, never a crash.
+    """
+    place = Position("rows", index + 1, index)
+    try:
+        if isinstance(item, Mapping):
+            return Row(place, dict(item))
+        problem = f"a row is a mapping of field names to values, not {type(item).__name__}"
+        raw = repr(item).encode(errors="backslashreplace")
+    except Exception as error:  # noqa: BLE001  somebody else's class may raise anything
+        return Row(place, None, f"the row cannot be read: {type(error).__name__}")
+    return Row(place, None, problem, raw[:RAW_KEPT], len(raw))

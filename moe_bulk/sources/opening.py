@@ -1,4 +1,7 @@
-"""Open a file, a URL or standard input as a stream of decompressed bytes."""
+"""A source's bytes as they come: opened, decompressed by what they are, refused where they are no text.
+
+What a file is, its first bytes tell, whatever its name says: so gzip and zstd work through a pipe too.
+"""
 
 from __future__ import annotations
 
@@ -6,137 +9,288 @@ import io
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
-
-import smart_open
-from smart_open.compression import compression_wrapper
+from contextlib import suppress
+from stat import S_ISREG
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from moe_bulk.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BLOCK = 64 * 1024
-"""Bytes that are read at a time: some hundred rows."""
+T = TypeVar("T")
+
+BLOCK = 256 * 1024
+"""Bytes that one read asks for."""
 
 POLL_SECONDS = 0.25
-"""How long to wait for standard input before saying that nothing came: whoever reads may want to stop."""
+"""How long to wait for a pipe before saying that nothing came: whoever reads may want to stop."""
 
-_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ": ".xz"}
-_LONGEST_MAGIC = 6
+_MAGIC = {
+    b"\x1f\x8b": ".gz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+    b"\xfd7zXZ\x00": ".xz",
+    # A zstd file may begin with frames to skip, as pzstd's do: RFC 8878, 3.1.2.
+    **{bytes((0x50 + number,)) + b"\x2a\x4d\x18": ".zst" for number in range(16)},
+    # Its level, and then a block or, in an empty file, the end; text may well begin with BZh.
+    **{b"BZh%d" % level + then: ".bz2" for level in range(1, 10) for then in (b"1AY&SY", b"\x17rE8P\x90")},
+}
+COMPRESSED = frozenset(_MAGIC.values())
+"""Endings of compressed files."""
+
+_HEAD = 4
+_LONGEST_BLANK = 64 * 1024
+_BOM = b"\xef\xbb\xbf"
+_OTHER_BOMS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_FOREIGN = {
+    b"PK\x03\x04": "is a ZIP archive or a spreadsheet (.xlsx): unpack it, or save it as CSV in UTF-8",
+    b"PAR1": "is a Parquet file: export it as CSV or NDJSON",
+}
 
 
-class Bytes(Protocol):
-    """A stream of bytes that says how far it has come."""
+class Readable(Protocol):
+    """What bytes come from; None from `read` means that none are there yet."""
 
-    def read(self) -> bytes | None:
-        """The next bytes: b"" at the end, None when nothing came for a while. Raises SourceError."""
-
-    def progress(self) -> tuple[int, int | None]:
-        """Bytes read and in all, as stored."""
-
-    def close(self) -> None:
-        """Close it."""
-
-
-class StoredBytes:
-    """A file or URL, decompressed by what its first bytes say."""
-
-    def __init__(self, name: str, raw: BinaryIO, size: int | None) -> None:
-        self._name = name
-        self._raw = raw
-        self._size = size
-        self._error: Exception | None = None
-        head = raw.read(_LONGEST_MAGIC)
-        raw.seek(0)
-        kind = next((ending for magic, ending in _MAGIC.items() if head.startswith(magic)), None)
-        stream = raw if kind is None else compression_wrapper(raw, "rb", kind)
-        self._stream = cast("BinaryIO", stream)
-        self._read_some: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
-
-    def read(self) -> bytes:
-        """Up to a block: what could be read before a damaged place comes first, the error after it."""
-        if self._error is not None:
-            raise self._damaged(self._error) from None
-        block = bytearray()
-        try:
-            while len(block) < BLOCK and (some := self._read_some(BLOCK - len(block))):
-                block += some
-        except Exception as error:  # noqa: BLE001  each decompressor and each store has its own
-            if not block:
-                raise self._damaged(error) from None
-            self._error = error
-        return bytes(block)
-
-    def _damaged(self, error: Exception) -> SourceError:
-        return SourceError(
-            f"{self._name} cannot be read on ({error}): it is damaged or was cut off; the rows before that place were "
-            "read. Get a whole copy, then run again"
-        )
-
-    def progress(self) -> tuple[int, int | None]:
-        """Stored bytes read, and the file's size."""
-        try:
-            return self._raw.tell(), self._size
-        except ValueError:  # closed
-            return self._size or 0, self._size
+    def read(self, size: int, /) -> bytes | None:
+        """Up to `size` bytes, nothing at the end."""
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-        self._raw.close()
+        """Let go of it."""
 
 
-class FedBytes:
-    """Standard input: rows are passed on as they are fed, and a pause holds nobody up."""
+class Bytes:
+    """The decompressed bytes of one source, block by block; get one from `open_bytes`.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._read = 0
-        self._closed = False
+    `total` is the size as stored, where it is known. A byte order mark is left out: `start` is how long it was. `head`
+    is what came first: enough to tell a format from it.
+    """
+
+    def __init__(self, name: str, raw: Readable, *, owned: bool = True, block: int = BLOCK) -> None:
+        self.name = name.encode("utf-8", "backslashreplace").decode()  # file names need not be UTF-8, results are
+        self.start = 0
+        self.head = b""
+        self._block = block
+        self._files = [raw] if owned else []
+        self._closed = Event()
+        self._stored = _Stored(raw, self._closed)
+        self.total = self._stored.size
+        self._take: Callable[[int], bytes] = self._stored.read
+        self._compression = ""
+        self._more = False
+        self._failed: SourceError | None = None
+        self._busy = Lock()
         try:
-            self._fd: int | None = stream.fileno()
-        except (OSError, AttributeError):
-            self._fd = None
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def consumed(self) -> int:
+        """Stored (compressed) bytes that were read so far."""
+        return self._stored.consumed
 
     def read(self) -> bytes | None:
-        """What has come, or None when nothing came for a while."""
-        if self._closed:
-            return b""
-        if self._fd is None:
-            some = self._stream.read(BLOCK)
-        elif not select.select([self._fd], [], [], POLL_SECONDS)[0]:
+        """What is there of the next block, nothing at the end, None when nothing came for a while.
+
+        Raises SourceError where the rest cannot be read, and once it is closed.
+        """
+        if self.head:
+            data, self.head = self.head, b""
+            return data
+        return self._guarded(self._next)
+
+    def close(self) -> None:
+        """Close it, from any thread: a read that is going on is not waited for, and closes it when it ends."""
+        self._closed.set()
+        if self._busy.acquire(blocking=False):
+            try:
+                for file in self._files:
+                    with suppress(Exception):  # the data were read, or given up: nothing can be lost
+                        file.close()
+            finally:
+                self._busy.release()
+
+    def _next(self) -> bytes | None:
+        # A full block may leave more in the decompressor, and then the pipe has nothing to say about it.
+        if not self._more and not self._stored.ready():
             return None
+        data = self._take(self._block)
+        self._more = bool(self._compression) and len(data) == self._block
+        return data
+
+    def _look(self) -> None:
+        """Find out what it is; raises SourceError for what is neither UTF-8 text nor compressed in a known way."""
+        if kind := self._guarded(self._stored.compression):
+            self._compression = kind
+            file = self._guarded(lambda: _decompressing(self._stored, kind))
+            self._files.insert(0, file)
+            # smart_open puts a buffer on top, which holds rows back, and loses them where the data behind is damaged.
+            self._take = cast("Callable[[int], bytes]", _taking(getattr(file, "raw", file)))
+        head = b""
+        while _needs_more(head) and (more := self._guarded(lambda: self._take(self._block))):
+            head += more
+        _refuse_foreign(self.name, head[:_HEAD])
+        self.start = len(_BOM) if head.startswith(_BOM) else 0
+        self.head = head[self.start :]
+
+    def _guarded(self, act: Callable[[], T]) -> T:
+        """Do what reads; whatever goes wrong with it is a SourceError."""
+        if self._failed is None:
+            try:
+                with self._busy:
+                    self._stored.refuse_closed()
+                    return act()
+            except _ClosedError:
+                self._failed = SourceError(f"{self.name} was closed before its end")
+            except Exception as error:  # noqa: BLE001  every transport and every decompressor has exceptions of its own
+                self._failed = unreadable(self.name, error, self._compression)
+            finally:
+                if self._closed.is_set():
+                    self.close()
+        raise self._failed from None
+
+
+class _ClosedError(Exception):
+    """Somebody closed it while more was waited for."""
+
+
+class _Stored:
+    """The bytes as they are stored: counts what is taken, looks at the first ones, and knows whether more are there."""
+
+    def __init__(self, raw: Readable, closed: Event) -> None:
+        self._take_some = _taking(raw)
+        self._closed = closed
+        self._head = b""
+        self.consumed = 0
+        self.size: int | None = None
+        self._poll: select.poll | None = None
+        with suppress(AttributeError, OSError, ValueError):  # not every stream has a file descriptor
+            descriptor = cast("Any", raw).fileno()
+            status = os.fstat(descriptor)
+            if S_ISREG(status.st_mode):
+                self.size = status.st_size
+            else:
+                self._poll = select.poll()
+                self._poll.register(descriptor, select.POLLIN)
+
+    def ready(self) -> bool:
+        """True when a read would give something at once, or never; waits a moment for it."""
+        return self._poll is None or bool(self._head or self._poll.poll(POLL_SECONDS * 1000))
+
+    def compression(self) -> str | None:
+        """What the first bytes say; they stay there to be read."""
+        while any(magic.startswith(self._head) and magic != self._head for magic in _MAGIC):
+            if not (more := self._take(1 if self._head else _HEAD)):
+                break
+            self._head += more
+        return next((kind for magic, kind in _MAGIC.items() if self._head.startswith(magic)), None)
+
+    def read(self, size: int) -> bytes:
+        """What is there, `size` bytes at most; nothing at the end. It waits for the first one, unless it is closed."""
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
         else:
-            some = os.read(self._fd, BLOCK)
-        self._read += len(some)
-        return some
+            data = self._take(size)
+        self.consumed += len(data)
+        return data
 
-    def progress(self) -> tuple[int, int | None]:
-        """Bytes fed so far; nobody knows how many will come."""
-        return self._read, None
+    def _take(self, size: int) -> bytes:
+        while not self.ready() or (data := self._take_some(size)) is None:
+            self.refuse_closed()
+        return data
 
-    def close(self) -> None:
-        """Read no more; the stream itself is not ours to close."""
-        self._closed = True
+    def refuse_closed(self) -> None:
+        if self._closed.is_set():
+            raise _ClosedError
 
 
-def open_bytes(name: str, stdin: BinaryIO | None = None) -> Bytes:
-    """Open `name` for reading; `-` is standard input. Raises SourceError, which says what to do."""
+def open_bytes(name: str, *, stdin: Readable | None = None, block: int = BLOCK) -> Bytes:
+    """Open a path, a URL or, as `-`, standard input. Raises SourceError, with what to do about it."""
     if name == "-":
-        return FedBytes(stdin or sys.stdin.buffer)
+        return Bytes("stdin", stdin or _standard_input(), owned=False, block=block)
     try:
-        if "://" in name:
-            return StoredBytes(name, smart_open.open(name, "rb", compression="disable"), None)
-        raw = io.FileIO(name)
-        return StoredBytes(name, cast("BinaryIO", raw), os.fstat(raw.fileno()).st_size)
-    except IsADirectoryError:
-        raise SourceError(f"{name} is a folder: name its files, or a glob such as '{name}/*.csv'") from None
-    except FileNotFoundError:
-        raise SourceError(f"there is no file {name}") from None
-    except PermissionError:
-        raise SourceError(f"you may not read {name}: ask its owner, or change its permissions") from None
-    except ImportError as error:
-        raise SourceError(f"{name} needs one more package: {error}") from None
-    except Exception as error:  # noqa: BLE001  each remote store has its own
-        raise SourceError(f"{name} cannot be opened: {error}") from None
+        file = cast("Readable", io.FileIO(name)) if "://" not in name else _remote(name)
+    except Exception as error:  # noqa: BLE001  every transport has exceptions of its own
+        raise unreadable(name, error) from None
+    return Bytes(name, file, block=block)
+
+
+def unreadable(name: str, error: Exception, compression: str = "") -> SourceError:
+    """What to tell of an input that cannot be read, or not to its end."""
+    match error:
+        case FileNotFoundError():
+            said = f"there is no file {name}"
+        case IsADirectoryError():
+            said = f"{name} is a folder: name its files, or a glob such as '{name}/*.csv'"
+        case PermissionError():
+            said = f"you may not read {name}: ask its owner, or change its permissions"
+        case ImportError():
+            said = f"{name} cannot be read without the package {error.name}: install it with pip"
+        case OSError(strerror=str(why)):
+            said = f"{name} cannot be read: {why}"
+        case _ if compression:
+            said = (
+                f"{name} cannot be read on: it is damaged or cut off ({_brief(error)}). The rows before that place "
+                f"were read; get a whole copy of this {compression} file, then run again"
+            )
+        case _:
+            said = f"{name} cannot be read: {_brief(error)}"
+    return SourceError(said)
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+def _needs_more(head: bytes) -> bool:
+    """True while nothing can be told from the first bytes: they are too few, blank, or begin who knows what array."""
+    return len(head) < _HEAD or (len(head) < _LONGEST_BLANK and head.removeprefix(_BOM).strip() in (b"", b"["))
+
+
+def _refuse_foreign(name: str, head: bytes) -> None:
+    for magic, why in _FOREIGN.items():
+        if head.startswith(magic):
+            raise SourceError(f"{name} {why}")
+    encoding = next((found for mark, found in _OTHER_BOMS.items() if head.startswith(mark)), None)
+    nuls = tuple(byte == 0 for byte in head)
+    if nuls == (False, True, False, True):
+        encoding = encoding or "UTF-16LE"
+    if nuls == (True, False, True, False):
+        encoding = encoding or "UTF-16BE"
+    if encoding:
+        hint = f"iconv -f {encoding} -t UTF-8 OLD > NEW"
+        raise SourceError(f"{name} is not UTF-8 but {encoding}: convert it with {hint}")
+
+
+def _remote(url: str) -> Readable:
+    import smart_open  # noqa: PLC0415  a tenth of a second that local files need not wait for
+
+    return cast("Readable", smart_open.open(url, "rb", compression="disable"))
+
+
+def _decompressing(stored: _Stored, kind: str) -> Readable:
+    from smart_open.compression import compression_wrapper  # noqa: PLC0415  as above
+
+    return cast("Readable", compression_wrapper(cast("Any", stored), "rb", compression=kind))
+
+
+def _taking(raw: Readable) -> Callable[[int], bytes | None]:
+    """A read that gives what is there, as soon as anything is."""
+    return getattr(raw, "read1", None) or raw.read
+
+
+def _standard_input() -> Readable:
+    """Standard input without Python's buffer, which a thread left reading would keep locked to the end and beyond."""
+    if sys.stdin is None:
+        raise SourceError("standard input is closed: pipe the rows in, or name a file")
+    try:
+        return io.FileIO(sys.stdin.fileno(), closefd=False)
+    except (OSError, ValueError):  # somebody put an object of their own in its place
+        return cast("Readable", sys.stdin.buffer)

@@ -1,0 +1,134 @@
+"""The contenders, each run in a process of its own: takes a job as JSON on standard input, prints what it measured."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import ssl
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from machine import peak_memory, pin
+from measure import BARE, ENGINE, SCRIPT, Job, Measured
+from plain_script import Script, deliver_file
+from records import API_KEY, PATH, WORKSPACE, read_bodies
+
+from moe_bulk import Credentials, Network, Rate, Uploader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    Prepare: TypeAlias = Callable[[Path], Callable[[], Awaitable[int]]]
+    """Given a CSV file, all that is not to be measured is done; what is returned sends it and counts acceptances."""
+
+AUTH = (WORKSPACE, API_KEY)
+HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+
+
+@asynccontextmanager
+async def engine(job: Job) -> AsyncIterator[Prepare]:
+    """moe_bulk, the whole of it: reading and checking rows, lanes, pacing, retries, run folder with its journal."""
+    credentials = Credentials(WORKSPACE, API_KEY, base_url=job.url)
+    network = Network(in_flight=job.in_flight, ca_bundle=job.authority)
+    async with Uploader(credentials, rate=Rate(job.limit, job.per), network=network) as uploader:
+
+        async def run(source: Path) -> int:
+            summary = await uploader.run(source)
+            return summary["counts"]["accepted"]
+
+        yield lambda source: partial(run, source)
+
+
+@asynccontextmanager
+async def bare(job: Job) -> AsyncIterator[Prepare]:
+    """The same HTTP client and nothing else: workers that take prebuilt requests; no file, journal, pace or retry."""
+    context = _context(job)
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=0, ssl=context)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    transport = AiohttpTransport(verify=context, client=session)
+    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None), trust_env=False) as client:
+        auth = httpx.BasicAuth(*AUTH)
+
+        def request(content: bytes) -> httpx.Request:
+            built = client.build_request("POST", job.url + PATH, content=content, headers=HEADERS)
+            return next(auth.sync_auth_flow(built))
+
+        def prepare(source: Path) -> Callable[[], Awaitable[int]]:
+            return partial(_loop, client, [request(each) for each in read_bodies(source)], job.workers)
+
+        yield prepare
+
+
+async def _loop(client: httpx.AsyncClient, requests: list[httpx.Request], workers: int) -> int:
+    left = iter(requests)
+    accepted = await asyncio.gather(*(_work(client, left) for _ in range(workers)))
+    return sum(accepted)
+
+
+async def _work(client: httpx.AsyncClient, requests: Iterator[httpx.Request]) -> int:
+    accepted = 0
+    for request in requests:
+        response = await client.send(request, auth=None)
+        accepted += response.status_code == 200
+    return accepted
+
+
+@asynccontextmanager
+async def script(job: Job) -> AsyncIterator[Prepare]:
+    """The script of `plain_script`."""
+    async with httpx.AsyncClient(verify=_context(job)) as client:
+        plain = Script(client, job.url + PATH, AUTH, job.workers)
+
+        def prepare(source: Path) -> Callable[[], Awaitable[int]]:
+            results = source.with_suffix(".results.ndjson")
+            return partial(deliver_file, plain, source, results, job.limit, job.per)
+
+        yield prepare
+
+
+def _context(job: Job) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=job.authority)
+
+
+CONTENDERS: dict[str, Callable[[Job], AbstractAsyncContextManager[Prepare]]] = {
+    ENGINE: engine,
+    BARE: bare,
+    SCRIPT: script,
+}
+
+
+async def measure(job: Job) -> Measured:
+    """Send the warm-up, then send the job's file and measure that."""
+    async with CONTENDERS[job.contender](job) as prepare:
+        if job.warm_up is not None:
+            await prepare(Path(job.warm_up))()
+        send = prepare(Path(job.source))
+        gc.collect()
+        cpu, began = time.process_time(), time.perf_counter()
+        accepted = await send()
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return Measured(accepted, seconds, cpu, peak_memory())
+
+
+def main() -> None:
+    """Do the job that stands on standard input."""
+    job = Job(**json.loads(sys.stdin.read()))
+    pin(job.core)
+    sys.stdout.write(json.dumps(asdict(asyncio.run(measure(job)))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The machine that the numbers come from: its cores, its load, and the versions of what was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+PACKAGES = ("moe-bulk", "httpx", "httpcore", "httpx-aiohttp", "aiohttp", "anyio", "sniffio", "aiolimiter", "orjson")
+BUSY = 2.0
+"""A load average above this blurs the numbers."""
+
+
+def cores() -> tuple[int | None, int | None]:
+    """The client's core and the server's, where the system can pin processes and there are two of them."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None, None
+    found = sorted(os.sched_getaffinity(0))
+    return (found[0], found[-1]) if len(found) > 1 else (None, None)
+
+
+def pin(core: int | None) -> None:
+    """Keep this process on one core."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+
+
+def peak_memory() -> float:
+    """The most memory that this process held, in MB: macOS tells bytes, Linux kilobytes (man getrusage)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def loopback_environment() -> dict[str, str]:
+    """The environment without proxies: nothing of a benchmark leaves the machine."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+
+
+def load() -> str:
+    """The load average of the last minute, and a word where it is too high."""
+    average = os.getloadavg()[0]
+    return f"{average:.1f}" + (" (busy: run it again on a quiet machine)" if average > BUSY else "")
+
+
+def describe() -> str:
+    """System, cores, interpreter and packages, in two lines."""
+    client, server = cores()
+    pinned = "not pinned" if client is None else f"client on core {client}, server on core {server}"
+    packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores ({pinned}), "
+        f"{platform.python_implementation()} {platform.python_version()}, asyncio's own loop\n{packages}"
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,174 @@
+"""What is measured, and how it becomes a number: jobs, their processes, spreads, the busiest window."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machine import loopback_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+ENGINE, BARE, SCRIPT = "moe_bulk", "bare loop", "plain script"
+HERE = Path(__file__).parent
+ENOUGH = 600.0
+"""Seconds after which a contender is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one contender has to do: send the CSV file `source` to `url`.
+
+    `in_flight` None leaves the number of requests on their way to the engine; the others take 64 then. `authority` is a
+    PEM file for TLS. The `warm_up` file is sent first and not measured.
+    """
+
+    contender: str
+    url: str
+    source: str
+    warm_up: str | None = None
+    in_flight: int | None = 64
+    limit: int = 10_000_000
+    per: float = 60.0
+    authority: str | None = None
+    core: int | None = None
+
+    @property
+    def workers(self) -> int:
+        """Requests on their way at a time, for those who must be told."""
+        return self.in_flight or 64
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One contender's round: rows accepted, seconds, CPU seconds (user and system, all threads), peak memory in MB."""
+
+    accepted: int
+    seconds: float
+    cpu: float
+    memory: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the server saw meanwhile, warm-up included: times are seconds of its own clock, `cpu` its CPU seconds."""
+
+    connections: int
+    cpu: float
+    arrivals: list[float]
+    answers: list[float]
+
+
+class Server:
+    """A running server process: its port, and what it saw."""
+
+    def __init__(self, process: subprocess.Popen[str], scheme: str) -> None:
+        self._process = process
+        self.url = f"{scheme}://127.0.0.1:{int(self._hear())}"
+
+    def report(self) -> Report:
+        """What it saw since the last report."""
+        assert self._process.stdin is not None  # noqa: S101  it is a pipe
+        self._process.stdin.write("report\n")
+        self._process.stdin.flush()
+        return Report(**json.loads(self._hear()))
+
+    def _hear(self) -> str:
+        assert self._process.stdout is not None  # noqa: S101  it is a pipe
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the benchmark's server ended unexpectedly")
+        return line
+
+
+@contextmanager
+def serving(
+    latency: float = 0.0, spread: float = 0.0, certificate: Path | None = None, core: int | None = None
+) -> Iterator[Server]:
+    """Run the server while the block is open; latency in seconds, its spread as a share of it."""
+    command = [sys.executable, str(HERE / "server.py"), f"--latency={latency}", f"--spread={spread}"]
+    command += [f"--certificate={certificate}"] if certificate else []
+    command += [] if core is None else [f"--core={core}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Server(process, "https" if certificate else "http")
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None  # noqa: S101  it is a pipe
+    process.stdin.close()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def run(job: Job) -> Measured:
+    """Do a job in a fresh process and return what it measured there."""
+    command = [sys.executable, str(HERE / "contenders.py")]
+    done = subprocess.run(
+        command,
+        input=json.dumps(asdict(job)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=ENOUGH,
+        env=loopback_environment(),
+    )
+    return Measured(**json.loads(done.stdout))
+
+
+def certify(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 and return its file and its authority's; ImportError without trustme."""
+    import trustme  # noqa: PLC0415  only the tests' extra brings it
+
+    authority = trustme.CA()
+    certificate, root = folder / "server.pem", folder / "authority.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    authority.cert_pem.write_to_path(str(root))
+    return certificate, root
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """Median, and least to most where there are several: `5,120 (4,980 to 5,200)`."""
+    middle = f"{statistics.median(values):,.{digits}f}"
+    return middle if len(values) < 2 else f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def busiest(stays: Iterable[tuple[float, float]], window: float) -> int:
+    """The most requests in any window of so many seconds, each counted at any moment of its stay (first, last).
+
+    A window [s, s + window) can count a request that stays from a to b where a - window < s <= b: the answer is how
+    many of these spans overlap.
+    """
+    edges = [edge for first, last in stays for edge in ((first - window, 1), (last, -1))]
+    most = held = 0
+    for _, step in sorted(edges):  # ends before beginnings: at one moment, what ends there has been counted already
+        held += step
+        most = max(most, held)
+    return most
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown that also reads well in a terminal: names to the left, numbers to the right."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(_line(line, widths) for line in (lines[0], rule, *lines[1:]))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    name, *numbers = (
+        cell.rjust(width) if index else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return f"| {' | '.join((name, *numbers))} |"

@@ -1,0 +1,1 @@
+"""The command line as a process against the sandbox on a real socket."""

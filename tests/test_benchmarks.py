@@ -1,0 +1,83 @@
+"""The benchmarks as programs: they run, name every contender, and count windows right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give the benchmarks' module of that name, which is imported as their programs do."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return import_module("measure")
+
+
+def run(program: str, *arguments: str) -> str:
+    """Run a benchmark and give what it printed."""
+    command = [sys.executable, str(BENCHMARKS / program), *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=15)
+    assert (0, "") == (done.returncode, done.stderr)
+    return done.stdout
+
+
+def rows(printed: str) -> dict[str, list[str]]:
+    """Give the cells of its table by the name in front."""
+    lines = [line.strip("| ").split("|") for line in printed.splitlines() if line.startswith("| ")]
+    return {name.strip(): [cell.strip() for cell in cells] for name, *cells in lines[2:]}
+
+
+def test_throughput_puts_the_contenders_side_by_side() -> None:
+    """One run prints one table with a line for each contender, every request accepted."""
+    printed = run("throughput.py", "--rounds", "1", "--requests", "30", "--in-flight", "4", "--latency", "1")
+    found = rows(printed)
+    assert ["moe_bulk", "bare loop", "plain script"] == list(found)
+    assert "4 in flight, server answers after 1 ms, HTTP" in printed
+    assert "NOT ACCEPTED" not in printed
+    assert ["1.00x", "1.00x"] == [found["plain script"][1], found["plain script"][4]]
+    assert all(float(cells[3].replace(",", "")) > 0 for cells in found.values())
+    assert {"4"} == {cells[7] for cells in found.values()}, "the same connections are used again"
+
+
+def test_at_the_cap_counts_the_busiest_window_at_the_server() -> None:
+    """A second at 40/s: the limit is used, and no window exceeds it."""
+    printed = run("at_the_cap.py", "--seconds", "1.2", "--rate", "40/s", "--latency", "10")
+    (_, used, arrivals, any_moment, cpu, *_) = rows(printed)["moe_bulk"]
+    assert "NOT ACCEPTED" not in printed
+    assert 50 < float(used.rstrip("%")) <= 100
+    assert 20 < int(arrivals) <= int(any_moment) <= 40
+    assert int(cpu.replace(",", "")) > 0
+
+
+@pytest.mark.parametrize(
+    ("stays", "most"),
+    [
+        ([], 0),
+        ([(0, 0)], 1),
+        ([(0, 0), (9.9, 9.9)], 2),
+        ([(0, 0), (10, 10)], 1),
+        ([(0, 0.1), (10, 10)], 2),
+        ([(0, 0), (4, 4), (8, 8), (12, 12), (16, 16)], 3),
+        ([(0, 3), (2, 4), (12.5, 15), (12.9, 12.9), (30, 30)], 4),
+        ([(5, 5), (5, 5), (15, 15), (15, 15), (15, 15)], 3),
+    ],
+)
+def test_busiest_counts_each_request_at_any_moment_of_its_stay(
+    measure: Any, stays: list[tuple[float, float]], most: int
+) -> None:
+    """A window is half open, and a request counts in every window that its stay touches."""
+    assert most == measure.busiest(stays, 10)
+
+
+def test_spread_and_table_read_well(measure: Any) -> None:
+    """Medians come with the least and the most; names stand to the left, numbers to the right."""
+    assert "5,120 (4,980 to 5,200)" == measure.spread([5200, 4980, 5120])
+    assert "47.2" == measure.spread([47.21], digits=1)
+    assert ["| who |  n |", "| --- | -: |", "| a   | 12 |"] == measure.table(("who", "n"), [("a", "12")]).splitlines()

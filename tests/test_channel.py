@@ -1,0 +1,210 @@
+"""One stream's way in and out: room, results, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moe_bulk.channel import Channel
+from moe_bulk.errors import Interrupted, ServiceUnavailable
+from moe_bulk.outcome import Status
+from tests.builders import ACCEPTED, numbers, record
+from tests.virtual import run_virtually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from moe_bulk.agenda import Entry
+    from moe_bulk.outcome import Result
+
+
+class Fixture:
+    """A channel, and in place of the engine a list of what it was handed."""
+
+    def __init__(self, room: int = 2) -> None:
+        self.entries: list[Entry] = []
+        self.engine_full = False
+        self.channel = Channel(self.entries.append, lambda: self.engine_full, room, None)
+
+    def put(self, number: int) -> None:
+        """Send a row."""
+        self.channel.put(record(number))
+
+    def settle(self, which: int = 0) -> None:
+        """Say the last word on one of the entries."""
+        self.channel.settled(self.result(which))
+
+    def result(self, which: int = 0) -> Result:
+        """Give the last word on one of the entries."""
+        return self.entries[which].result(Status.ACCEPTED, ACCEPTED, 0.0)
+
+
+async def blocked(task: asyncio.Task[object]) -> bool:
+    """Tell whether a task still waits after all others had their turn."""
+    await asyncio.sleep(0.01)
+    return not task.done()
+
+
+def test_room_is_for_the_unsettled_and_the_unread() -> None:
+    """A row takes room from its putting until its result is read, not only until it settles."""
+
+    async def main() -> list[bool]:
+        made = Fixture(room=2)
+        seen = [made.channel.has_room]
+        made.put(0)
+        made.put(1)
+        seen.append(made.channel.has_room)
+        made.settle()
+        seen.append(made.channel.has_room)
+        await made.channel.receive()
+        seen.append(made.channel.has_room)
+        return seen
+
+    assert [True, False, False, True] == run_virtually(main)
+
+
+def test_rows_behind_others_take_no_room() -> None:
+    """Parked rows do not keep the rows of other devices out: the lanes have a limit of their own."""
+    made = Fixture(room=1)
+    made.put(0)
+    made.channel.parked = 1
+    assert made.channel.has_room
+    made.engine_full = True
+    assert not made.channel.has_room
+
+
+def test_waiting_for_room_ends_when_results_are_read() -> None:
+    """The feeder sleeps while the channel is full and goes on when the reader has taken something."""
+
+    async def main() -> tuple[bool, bool]:
+        made = Fixture(room=1)
+        made.put(0)
+        waiting = asyncio.create_task(made.channel.wait_for_room())
+        slept = await blocked(waiting)
+        made.settle()
+        assert await blocked(waiting)
+        await made.channel.receive()
+        return slept, await waiting
+
+    assert (True, True) == run_virtually(main)
+
+
+def test_a_halted_channel_takes_nothing_in() -> None:
+    """Whoever waits for room is told that there will be none."""
+
+    async def main() -> tuple[bool, bool, bool]:
+        made = Fixture(room=1)
+        made.put(0)
+        waiting = asyncio.create_task(made.channel.wait_for_room())
+        assert await blocked(waiting)
+        made.channel.halt(Interrupted("enough"))
+        return await waiting, await made.channel.wait_for_room(), made.channel.has_room
+
+    assert (False, False, False) == run_virtually(main)
+
+
+def test_results_come_as_they_settle() -> None:
+    """The reader gets all that has settled at once, rows that were never sent included, then the end."""
+
+    async def main() -> list[list[int]]:
+        made = Fixture(room=9)
+        for number in range(3):
+            made.put(number)
+        made.settle(2)
+        made.channel.pass_on(made.result(1))
+        batches = [numbers(await made.channel.receive())]
+        reading = asyncio.create_task(made.channel.receive())
+        assert await blocked(reading)
+        made.settle(0)
+        batches.append(numbers(await reading))
+        made.channel.end()
+        made.settle(1)
+        batches.append(numbers(await made.channel.receive()))
+        batches.append(numbers(await made.channel.receive()))
+        return batches
+
+    assert [[2, 1], [0], [1], []] == run_virtually(main)
+
+
+def test_the_end_waits_for_the_unsettled() -> None:
+    """No more rows to come is not the end: what was put in is still owed its result."""
+
+    async def main() -> list[int]:
+        made = Fixture()
+        made.put(0)
+        made.channel.end()
+        reading = asyncio.create_task(made.channel.receive())
+        assert await blocked(reading)
+        made.settle()
+        return numbers(await reading)
+
+    assert [0] == run_virtually(main)
+
+
+def test_an_error_of_the_source_comes_after_the_last_result() -> None:
+    """Rows read before the source broke get their results first."""
+
+    async def main() -> list[int]:
+        made = Fixture()
+        made.put(0)
+        made.channel.end(OSError("disk"))
+        made.settle()
+        first = numbers(await made.channel.receive())
+        with pytest.raises(OSError, match="disk"):
+            await made.channel.receive()
+        return first
+
+    assert [0] == run_virtually(main)
+
+
+def test_a_halt_waits_only_for_what_is_on_its_way() -> None:
+    """Rows that were not sent are not waited for; the error comes when the last answer is in and read."""
+
+    async def main() -> list[int]:
+        made = Fixture(room=9)
+        for number in range(3):
+            made.put(number)
+        made.channel.on_their_way = 1
+        made.channel.halt(Interrupted("enough"))
+        reading = asyncio.create_task(made.channel.receive())
+        assert await blocked(reading)
+        made.channel.on_their_way = 0
+        made.settle(1)
+        first = numbers(await reading)
+        with pytest.raises(Interrupted, match="enough"):
+            await made.channel.receive()
+        return first
+
+    assert [1] == run_virtually(main)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda channel: channel.halt(Interrupted("later")),
+        lambda channel: channel.end(OSError("later")),
+        lambda channel: channel.end(),
+    ],
+)
+def test_the_first_error_is_the_one_that_is_raised(second: Callable[[Channel], None]) -> None:
+    """What stopped the stream first is its cause, whatever follows from it."""
+
+    async def main() -> None:
+        channel = Fixture().channel
+        channel.halt(ServiceUnavailable("gone"))
+        second(channel)
+        with pytest.raises(ServiceUnavailable, match="gone"):
+            await channel.receive()
+
+    run_virtually(main)
+
+
+def test_shown() -> None:
+    """What a stream waits for can be read in a debugger."""
+    made = Fixture()
+    made.put(0)
+    made.channel.on_their_way = 1
+    made.channel.pass_on(made.result())
+    assert "<Channel: 2 held, 0 ready, 0 parked, 1 on their way, 1 unread>" == repr(made.channel)

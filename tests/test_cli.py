@@ -1,0 +1,144 @@
+"""Arguments → library calls → exit code, in this process; the acceptance tests run it as one of its own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moe_bulk import cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+OPTIONS = (
+    "workspace-id",
+    "api-key-file",
+    "data-center",
+    "base-url",
+    "ca-bundle",
+    "sandbox",
+    "rate",
+    "in-flight",
+    "timeout",
+    "tries",
+    "outage-limit",
+    "max-failures",
+    "format",
+    "column",
+    "set",
+    "where",
+    "validate",
+    "include-superseded",
+    "limit",
+    "out",
+    "fresh",
+    "progress",
+    "json",
+    "verbose",
+    "quiet",
+    "config",
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty current folder, and none of our variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("WORKSPACE_ID", "API_KEY", "DATA_CENTER", "BASE_URL"):
+        monkeypatch.delenv(f"MOENGAGE_{name}", raising=False)
+    monkeypatch.delenv("MOE_BULK_RATE", raising=False)
+
+
+def a_source(folder: Path) -> str:
+    """One device."""
+    path = folder / "one.csv"
+    path.write_text("customer_id,device_id,platform,push_id\nuser-1,device-1,web,token-1\n", encoding="utf-8")
+    return str(path)
+
+
+def test_an_upload_to_the_sandbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole way of one row, with what people are told."""
+    assert 0 == cli.run(["upload", a_source(tmp_path), "--sandbox"])
+    said = capsys.readouterr()
+    assert "" == said.out
+    assert [f"Results go to {tmp_path}/one.csv.sandbox.run", "Read 1 rows: 1 accepted"] == said.err.splitlines()[:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "which workspace? Set MOENGAGE_WORKSPACE_ID"),
+        (["--workspace-id", "W"], "no API key: set MOENGAGE_API_KEY"),
+        (["--workspace-id", "W", "--api-key-file", "nope"], "the key file nope cannot be read"),
+        (["--workspace-id", "W"], "no API key"),
+        (["--workspace-id", "a b", "--api-key-file", "key"], "letters, digits"),
+        (["--workspace-id", "W", "--api-key-file", "key"], "a data center"),
+        (["--workspace-id", "W", "--api-key-file", "key", "--data-center", "99"], "no data center"),
+        (["--workspace-id", "W", "--api-key-file", "key", "--base-url", "http://example.com"], "unencrypted"),
+    ],
+)
+def test_what_is_missing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    """Credentials that are missing or wrong are told before anything is sent or written."""
+    (tmp_path / "key").write_text("s3cret-key", encoding="utf-8")
+    assert 2 == cli.run(["upload", a_source(tmp_path), *arguments])
+    told = capsys.readouterr().err
+    assert said in told
+    assert "s3cret-key" not in told
+    assert ["key", "one.csv"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_the_key_is_asked_for_at_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a terminal a missing key is asked for, without showing it."""
+    asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return ""
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(cli, "getpass", ask)
+    assert 2 == cli.run(["upload", a_source(tmp_path), "--workspace-id", "W"])
+    assert ["Data API key (not shown): "] == asked
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """`moe-bulk` alone says what there is."""
+    assert 0 == cli.run([])
+    assert "upload" in capsys.readouterr().out
+
+
+def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each option of `upload` stands in its help, with a sentence."""
+    assert 0 == cli.run(["upload", "--help"])
+    said = capsys.readouterr().out
+    assert [] == [option for option in OPTIONS if f"--{option}" not in said]
+
+
+def test_help_needs_no_http_stack() -> None:
+    """`--help` and wrong arguments answer without importing the HTTP stack, rich's displays or the sandbox."""
+    code = """if True:
+        import sys
+        from moe_bulk import cli
+        cli.run(["upload", "--help"])
+        cli.run(["upload", "x", "--rate", "?"])
+        heavy = {"httpx", "aiohttp", "aiolimiter", "smart_open", "moe_bulk.uploader"} & set(sys.modules)
+        sys.exit(str(heavy) if heavy else 0)
+    """
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 0 == ended.returncode, ended.stderr
+
+
+def test_a_taken_port(capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that somebody has is said in one line."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert 2 == cli.run(["sandbox", "--port", str(taken.getsockname()[1])])
+    assert "choose another with --port" in capsys.readouterr().err

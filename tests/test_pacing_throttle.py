@@ -1,0 +1,136 @@
+"""What a 429 asks of everybody: when to pause, how much slower to go on, and how the pace comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from moe_bulk.outcome import Outcome, Verdict
+from moe_bulk.pacing.throttle import Throttle
+from tests.builders import ACCEPTED, BROKEN, SILENCE, throttled
+
+
+def told(*outcomes: Outcome, start: float = 100.0) -> Throttle:
+    """Give a throttle that was told these outcomes at one moment, all sent a second before."""
+    throttle = Throttle()
+    for outcome in outcomes:
+        throttle.note(outcome, start - 1, start)
+    return throttle
+
+
+@pytest.mark.parametrize(
+    ("accepted", "refused", "pauses"),
+    [
+        (0, 4, 0),
+        (0, 5, 1),
+        (45, 5, 1),
+        (45, 4, 0),
+        (50, 4, 0),
+    ],
+)
+def test_five_of_the_last_fifty(accepted: int, refused: int, pauses: int) -> None:
+    """Five 429s among the last fifty answers pause everybody, fewer are their own records' affair."""
+    assert pauses == told(*[ACCEPTED] * accepted, *[throttled(2.0)] * refused).pauses
+
+
+def test_answers_before_the_last_fifty_are_forgotten() -> None:
+    """Four 429s, fifty other answers, and a fifth 429: no pause; the forgotten ones no longer count."""
+    assert 0 == told(*[throttled(2.0)] * 4, *[ACCEPTED] * 50, throttled(2.0)).pauses
+
+
+def test_no_answer_is_no_answer() -> None:
+    """Attempts that came to no answer neither fill the last fifty nor ask for anything."""
+    assert 1 == told(*[throttled(2.0)] * 4, *[SILENCE] * 50, throttled(2.0)).pauses
+    assert 0 == told(Outcome(Verdict.TROUBLE, error="timeout", remaining=0)).pauses
+
+
+@pytest.mark.parametrize(
+    ("last", "until"),
+    [
+        (throttled(7.0), 107.0),
+        (throttled(1.0), 103.0),
+        (throttled(reset_after=9.0), 109.0),
+        (throttled(4.0, reset_after=9.0), 104.0),
+        (throttled(4.0, remaining=0, reset_after=9.0), 109.0),
+        (throttled(), 103.0),
+    ],
+)
+def test_everybody_pauses_until_the_latest_asked_for(last: Outcome, until: float) -> None:
+    """The pause ends at the latest moment that any of the answers asked for."""
+    assert until == told(*[throttled(3.0)] * 4, last).paused_until
+
+
+def test_a_second_where_nothing_was_asked_for() -> None:
+    """Without any time in the answers the pause is a second."""
+    assert 101.0 == told(*[throttled()] * 5).paused_until
+
+
+@pytest.mark.parametrize(
+    ("outcome", "until"),
+    [
+        (Outcome(Verdict.ACCEPTED, 200, remaining=0), 101.0),
+        (Outcome(Verdict.ACCEPTED, 200, remaining=0, reset_after=12.0), 112.0),
+        (Outcome(Verdict.TROUBLE, 503, remaining=0, retry_after=3.0), 103.0),
+        (throttled(8.0, remaining=0), 108.0),
+    ],
+)
+def test_nothing_remaining_pauses_everybody(outcome: Outcome, until: float) -> None:
+    """One answer that says that nothing is left is enough."""
+    throttle = told(outcome)
+    assert (1, until) == (throttle.pauses, throttle.paused_until)
+
+
+@pytest.mark.parametrize("outcome", [ACCEPTED, BROKEN, Outcome(Verdict.ACCEPTED, 200, remaining=1, reset_after=9.0)])
+def test_other_answers_pause_nobody(outcome: Outcome) -> None:
+    """Neither success nor trouble nor a remaining allowance asks for a pause."""
+    throttle = told(*[outcome] * 60)
+    assert (0, 0.0, 1.0) == (throttle.pauses, throttle.paused_until, throttle.share(100.0))
+
+
+def test_a_lone_429_counts_for_the_pause_that_others_start() -> None:
+    """The pause lasts until the latest of what was asked for, also by an answer that was too few by itself."""
+    throttle = told(throttled(50.0))
+    throttle.note(Outcome(Verdict.ACCEPTED, 200, remaining=0, reset_after=2.0), 100.0, 101.0)
+    assert 150.0 == throttle.paused_until
+
+
+def test_the_pace_is_cut_and_comes_back() -> None:
+    """A pause multiplies the pace by 0.7; 5 % of the limit come back each second after it, and no more than all."""
+    throttle = told(*[throttled(10.0)] * 5)
+    shares = [throttle.share(now) for now in (100.0, 110.0, 112.0, 116.0, 500.0)]
+    assert [0.7, 0.7, 0.8, 1.0, 1.0] == pytest.approx(shares)
+
+
+def test_each_pause_multiplies_down_to_the_floor() -> None:
+    """Pause after pause the pace falls by 0.7, from what had come back, but never below a tenth."""
+    throttle = Throttle()
+    seen = []
+    for count in range(8):
+        now = 100.0 + count * 2
+        throttle.note(Outcome(Verdict.ACCEPTED, 200, remaining=0, reset_after=2.0), now, now)
+        seen.append(throttle.share(now))
+    assert [0.7, 0.49, 0.343, 0.2401, 0.16807, 0.117649, 0.1, 0.1] == pytest.approx(seen)
+    throttle.note(Outcome(Verdict.ACCEPTED, 200, remaining=0), 120.0, 120.0)  # 4 s after the last pause ended
+    assert (0.1 + 4 * 0.05) * 0.7 == pytest.approx(throttle.share(120.0))
+
+
+def test_answers_from_before_the_pause_do_not_slow_twice() -> None:
+    """What was on its way when the pause began may prolong it, but the pace is cut once."""
+    throttle = told(*[throttled(5.0)] * 5)
+    for _ in range(40):
+        throttle.note(throttled(8.0), 99.5, 101.0)
+    throttle.note(Outcome(Verdict.ACCEPTED, 200, remaining=0, reset_after=1.0), 99.5, 101.0)
+    throttle.note(ACCEPTED, 99.5, 101.0)
+    assert (1, 109.0, 0.7) == (throttle.pauses, throttle.paused_until, throttle.share(109.0))
+
+
+def test_answers_from_before_the_pause_do_not_count_for_the_next() -> None:
+    """After the pause it takes five new 429s: late answers to old requests neither count nor start a pause."""
+    throttle = told(*[throttled(5.0)] * 5)
+    for _ in range(40):
+        throttle.note(throttled(1.0), 99.5, 106.0)
+    assert 105.0 == throttle.paused_until
+    for _ in range(4):
+        throttle.note(throttled(1.0), 105.5, 106.0)
+    assert 1 == throttle.pauses
+    throttle.note(throttled(1.0), 105.5, 106.0)
+    assert (2, 107.0) == (throttle.pauses, throttle.paused_until)

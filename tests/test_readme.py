@@ -1,0 +1,119 @@
+"""Every command and block of the README runs, and what it says of options and statuses is true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moe_bulk import cli
+from moe_bulk.outcome import Status
+from moe_bulk.sandbox import Sandbox, SandboxSettings
+from tests.acceptance.command import environment, running_sandbox, start, write_devices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"(<!-- [a-z ]+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
+SHELL = [text for marked, language, text in BLOCKS if language == "sh" and not marked]
+PYTHON = [text for _, language, text in BLOCKS if language == "python"]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """What stands in for MoEngage while the README is followed."""
+    with running_sandbox(SandboxSettings(limit=None)) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files that the README talks of, and its program on the path."""
+    write_devices(tmp_path / "devices.csv", 3)
+    rows = "external_user_id,device_id,token\nuser-1,device-1,token-1\n"
+    (tmp_path / "export.csv").write_text(rows, encoding="utf-8")
+    letter = tmp_path / "devices.csv.run"
+    letter.mkdir()
+    (letter / "dead-letter.ndjson").write_text("", encoding="utf-8")
+    subprocess.run(["gzip", "--keep", "devices.csv"], cwd=tmp_path, check=True)
+    program = tmp_path / "bin" / "moe-bulk"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m moe_bulk "$@"\n', encoding="utf-8")
+    program.chmod(0o700)
+    return tmp_path
+
+
+def with_program(folder: Path, sandbox: Sandbox) -> dict[str, str]:
+    """An environment in which `moe-bulk` is on the path and the sandbox is the destination."""
+    env = environment(sandbox)
+    return env | {"PATH": f"{folder / 'bin'}:{env['PATH']}"}
+
+
+@pytest.mark.parametrize("text", [block for block in SHELL if "export" not in block.split() and "sandbox" not in block])
+def test_a_command_runs(text: str, folder: Path, sandbox: Sandbox) -> None:
+    """A command of the README ends well."""
+    ended = subprocess.run(
+        ["sh", "-ec", text], cwd=folder, env=with_program(folder, sandbox), capture_output=True, text=True, check=False
+    )
+    assert 0 == ended.returncode, ended.stderr
+
+
+def test_the_real_thing_with_another_destination(folder: Path, sandbox: Sandbox) -> None:
+    """The exports and the command after them work; only the destination is the sandbox's."""
+    text = next(block for block in SHELL if "MOENGAGE_DATA_CENTER" in block)
+    text = (
+        text.replace("YOUR_WORKSPACE", sandbox.workspace_id)
+        .replace("YOUR_DATA_API_KEY", sandbox.api_key)
+        .replace("MOENGAGE_DATA_CENTER=01", f"MOENGAGE_BASE_URL={sandbox.url}")
+        .replace("devices.csv", "devices.csv --out another.run")
+    )
+    ended = subprocess.run(
+        ["sh", "-ec", text], cwd=folder, env=with_program(folder, sandbox), capture_output=True, text=True, check=False
+    )
+    assert (0, 3) == (ended.returncode, len(sandbox.devices)), ended.stderr
+
+
+def test_the_sandbox_s_faults_are_known(tmp_path: Path) -> None:
+    """The sandbox's command of the README starts, on a free port."""
+    text = next(block for block in SHELL if block.startswith("moe-bulk sandbox"))
+    arguments = text.replace("'", "").replace("8080", "0").split()[1:]
+    with start(arguments, tmp_path, environment()) as process:
+        assert process.stdout is not None
+        assert "127.0.0.1" in process.stdout.readline() + process.stdout.readline()
+
+
+@pytest.mark.parametrize("text", PYTHON)
+def test_a_python_block_runs(text: str, folder: Path, sandbox: Sandbox) -> None:
+    """A Python block of the README runs as it stands."""
+    ended = subprocess.run(
+        [sys.executable, "-c", text], cwd=folder, env=environment(sandbox), capture_output=True, text=True, check=False
+    )
+    assert 0 == ended.returncode, ended.stderr
+    assert "accepted" in ended.stdout
+
+
+def test_the_two_commands_of_a_newcomer() -> None:
+    """Both stand in the README, marked for `.ci/run`, which runs them to the letter."""
+    marked = {marked.strip(): text for marked, _, text in BLOCKS if marked}
+    assert "moe-bulk upload samples/devices.csv --sandbox" in marked["<!-- first command -->"]
+    assert "pip install --quiet '.[test]' && python -m pytest" in marked["<!-- test command -->"]
+
+
+def test_options_that_the_readme_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    """No option is promised that is not there."""
+    cli.run(["upload", "--help"])
+    cli.run(["sandbox", "--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--help", "--quiet"}
+    usage = re.sub(r"(pip install|python3 -m venv)[^&`]*", "", README)
+    assert set() == set(re.findall(r"(?<![\w<!-])--[a-z][a-z-]+", usage)) - known
+
+
+def test_all_statuses_are_explained() -> None:
+    """Each status has its explanation."""
+    assert [] == [status.value for status in Status if status.value not in README]

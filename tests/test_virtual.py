@@ -1,0 +1,74 @@
+"""The event loop that the other tests trust: time passes only when everybody waits, and costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from aiolimiter import AsyncLimiter
+
+from tests.virtual import VirtualLoop, run_virtually
+
+
+def test_an_hour_takes_no_time() -> None:
+    """A long sleep advances the virtual clock by just that, and the real one by nearly nothing."""
+
+    async def main() -> float:
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(3600)
+        return asyncio.get_running_loop().time() - began
+
+    before = time.monotonic()
+    assert 3600 == pytest.approx(run_virtually(main), abs=0.01)
+    assert time.monotonic() - before < 5
+
+
+def test_timers_fire_in_order() -> None:
+    """Who sleeps shorter wakes up earlier, whoever fell asleep first."""
+
+    async def main() -> list[float]:
+        woken: list[float] = []
+
+        async def sleeper(seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            woken.append(seconds)
+
+        await asyncio.gather(*map(sleeper, (3.0, 1.0, 2.0)))
+        return woken
+
+    assert [1.0, 2.0, 3.0] == run_virtually(main)
+
+
+def test_another_thread_can_wake_it_up() -> None:
+    """Work in a thread is waited for in real time, even when no timer is set."""
+
+    async def main() -> str:
+        await asyncio.to_thread(time.sleep, 0.05)
+        return "done"
+
+    assert "done" == run_virtually(main)
+
+
+def test_a_deadlock_is_reported() -> None:
+    """A loop in which nothing can happen any more raises instead of hanging."""
+    loop = VirtualLoop()
+    stuck = loop.create_task(asyncio.Event().wait())
+    with pytest.raises(RuntimeError, match="deadlock"):
+        loop.run_until_complete(stuck)
+    stuck.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(stuck)
+    loop.close()
+
+
+def test_a_limiter_of_others_runs_on_it() -> None:
+    """Timers that are rounded to "now" do not make it spin for ever: aiolimiter comes to its end, at its own pace."""
+
+    async def main() -> float:
+        limiter = AsyncLimiter(7, 0.3)
+        for _ in range(700):
+            await limiter.acquire()
+        return asyncio.get_running_loop().time()
+
+    assert 693 * 0.3 / 7 == pytest.approx(run_virtually(main), rel=0.01)
