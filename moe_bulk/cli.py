@@ -1,36 +1,34 @@
-"""The command line: arguments → library calls → exit code. A user of the package's public names like any other."""
+"""The command line: arguments → library calls → exit code."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from getpass import getpass
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
-from moe_bulk.errors import ConfigError, Interrupted, MoeBulkError
-from moe_bulk.settings import config_argument, one_destination, read_key_file, read_settings, suggest
+from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
+from moe_bulk.errors import ConfigError, MoeBulkError
+from moe_bulk.settings import (
+    DESTINATION_VARIABLES,
+    config_argument,
+    one_destination,
+    read_key_file,
+    read_settings,
+    suggest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-
-    from anyio.abc import TaskStatus
-
-    from moe_bulk.progress import Mode
-    from moe_bulk.run import RunView
-    from moe_bulk.uploader import Uploader
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _version() -> str:
@@ -64,9 +62,9 @@ class Destination:
         str | None, _option("A file that holds the Data API key, in place of MOENGAGE_API_KEY; never an option itself.")
     ] = None
     data_center: Annotated[
-        str | None, _option("The number in your dashboard's address: 01 to 06, 101.", env="MOENGAGE_DATA_CENTER")
+        str | None, _option("The number in your dashboard's address: 01 to 06, 101 [MOENGAGE_DATA_CENTER].")
     ] = None
-    base_url: Annotated[str | None, _option("A URL in place of a data center.", env="MOENGAGE_BASE_URL")] = None
+    base_url: Annotated[str | None, _option("A URL in place of a data center [MOENGAGE_BASE_URL].")] = None
     ca_bundle: Annotated[
         str | None, _option("Certificates to trust, in place of the usual ones.", env="SSL_CERT_FILE")
     ] = None
@@ -119,7 +117,10 @@ class Output:
         Literal["auto", "bar", "plain", "json", "none"], _option("How to show the run while it goes on.")
     ] = "auto"
     json: Annotated[bool, _option("Print the summary as JSON on standard output.")] = False
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Say more.", negative="")] = False
+    verbose: Annotated[
+        bool,
+        Parameter(name=["--verbose", "-v"], help="Say first where rows go, how fast and how patiently.", negative=""),
+    ] = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say only what went wrong.", negative="")] = False
 
 
@@ -139,7 +140,7 @@ def upload(
     """Deliver device records; SOURCE is a path, a glob, or - for standard input.
 
     Exit codes: 0 all accepted or nothing to do; 1 finished, the dead letter is not empty; 2 wrong usage, configuration
-    or input; 3 stopped early, resumable; 4 another upload holds this run; 130/143 interrupted, resumable.
+    or input; 3 stopped early; 4 another upload holds this run; 129/130/143 interrupted.
     """
     del config  # read before the arguments were
     import asyncio  # noqa: PLC0415  --help needs no event loop
@@ -182,7 +183,6 @@ class _Upload:
         _refuse_options(sources)
         self._sources = sources
         self._destination = destination
-        self._pacing = pacing
         self._reading = reading
         self._output = output
         self._rate = Rate.parse(pacing.rate)
@@ -191,32 +191,36 @@ class _Upload:
             timeout=parse_duration(pacing.timeout), in_flight=pacing.in_flight, ca_bundle=destination.ca_bundle
         )
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
+        # Asked for before there is an event loop, which would keep Ctrl-C at the prompt for itself.
+        self._credentials = None if destination.sandbox else self._real_credentials()
 
     async def carry_out(self) -> int:
         """Deliver, show it, say what came of it."""
         from moe_bulk.columns import Columns  # noqa: PLC0415  the rest of the program, for the commands that need it
+        from moe_bulk.display import Display  # noqa: PLC0415
         from moe_bulk.intake import Files, Reading  # noqa: PLC0415
         from moe_bulk.rundir import default_out  # noqa: PLC0415
         from moe_bulk.uploader import Uploader  # noqa: PLC0415
 
-        said = self._reading
+        said, shown = self._reading, self._output
         columns = Columns.parse(
             said.column, said.set_, said.where, validate=said.validate, include_superseded=said.include_superseded
         )
         reading = Reading(columns, said.format, said.limit)
-        out = self._output.out or default_out(self._sources, sandbox=self._destination.sandbox, cwd=Path.cwd())
+        out = shown.out or default_out(self._sources, sandbox=self._destination.sandbox, cwd=Path.cwd())
         async with AsyncExitStack() as stack:
-            credentials = await self._credentials(stack)
+            credentials = self._credentials or await self._stand_in(stack)
             uploader = await stack.enter_async_context(
                 Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network)
             )
-            display = _Display(uploader, self._output)
+            plan = self._plan(credentials) if shown.verbose else ""
+            display = Display(uploader, shown.progress, as_json=shown.json, quiet=shown.quiet, plan=plan)
             try:
                 async with display:
                     summary = await uploader.run(
                         Files(self._expanded()),
                         out=out,
-                        fresh=self._output.fresh,
+                        fresh=shown.fresh,
                         reading=reading,
                         max_failures=self._max_failures,
                         watch=display.begin,
@@ -225,14 +229,22 @@ class _Upload:
                 display.end()
             return summary["exit_code"]
 
-    async def _credentials(self, stack: AsyncExitStack) -> Credentials:
-        said = self._destination
-        if said.sandbox:
-            from moe_bulk.sandbox import Limit, Sandbox, SandboxSettings  # noqa: PLC0415  brings aiohttp's server
+    def _plan(self, credentials: Credentials) -> str:
+        return (
+            f"Sending to {credentials.host} as {credentials.workspace_id}: at most {self._rate}, "
+            f"{self._network.most_in_flight} in flight, {self._network.timeout:g} s a request, "
+            f"{self._retry.tries} tries a row"
+        )
 
-            limit = Limit(self._rate.limit, self._rate.per)
-            stand_in = await stack.enter_async_context(Sandbox(SandboxSettings(limit=limit, keep=0)))
-            return Credentials(stand_in.workspace_id, stand_in.api_key, base_url=stand_in.url)
+    async def _stand_in(self, stack: AsyncExitStack) -> Credentials:
+        from moe_bulk.sandbox import Limit, Sandbox, SandboxSettings  # noqa: PLC0415  brings aiohttp's server
+
+        limit = Limit(self._rate.limit, self._rate.per)
+        sandbox = await stack.enter_async_context(Sandbox(SandboxSettings(limit=limit, keep=0)))
+        return Credentials(sandbox.workspace_id, sandbox.api_key, base_url=sandbox.url)
+
+    def _real_credentials(self) -> Credentials:
+        said = self._destination
         if not said.workspace_id:
             raise ConfigError("which workspace? Set MOENGAGE_WORKSPACE_ID or --workspace-id (or try --sandbox first)")
         data_center, base_url = one_destination(said.data_center, said.base_url, os.environ)
@@ -242,8 +254,9 @@ class _Upload:
         if self._destination.api_key_file:
             return read_key_file(self._destination.api_key_file)
         key = os.environ.get("MOENGAGE_API_KEY", "").strip()
-        if not key and sys.stdin.isatty() and "-" not in self._sources:
-            key = getpass("Data API key (not shown): ").strip()
+        if not key and "-" not in self._sources and sys.stdin is not None and sys.stdin.isatty():
+            with suppress(EOFError):
+                key = getpass("Data API key (not shown): ").strip()
         if not key:
             raise ConfigError("no API key: set MOENGAGE_API_KEY, or name a file that holds it with --api-key-file")
         return key
@@ -262,91 +275,6 @@ class _Upload:
                 raise ConfigError(f"no file matches {source!r}")
             found += matches
         return tuple(found)
-
-
-class _Display:
-    """Shows a run, and obeys signals, while it goes on: the first stops it orderly, the second leaves at once."""
-
-    def __init__(self, uploader: Uploader, output: Output) -> None:
-        self._uploader = uploader
-        self._output = output
-        self._stopping = False
-        self._warned: set[str] = set()
-        self._view: RunView | None = None
-
-    async def __aenter__(self) -> Self:
-        from anyio import create_task_group  # noqa: PLC0415
-
-        self._tasks = await create_task_group().__aenter__()
-        await self._tasks.start(self._obey_signals)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        self._tasks.cancel_scope.cancel()
-        # The body's own exception leaves as itself, not in a group; only a cancellation is the group's affair.
-        if kind is None or issubclass(kind, Exception):
-            await self._tasks.__aexit__(None, None, None)
-            return None
-        return await self._tasks.__aexit__(kind, error, traceback)
-
-    def begin(self, view: RunView) -> None:
-        """The run starts."""
-        from moe_bulk.progress import show  # noqa: PLC0415
-
-        self._view = view
-        self._say(f"Results go to {view.folder}")
-        self._warn()
-        mode: Mode = "none" if self._output.quiet else self._output.progress
-        self._tasks.start_soon(show, view, mode, sys.stderr)
-
-    def end(self) -> None:
-        """The run is over, one way or the other."""
-        if self._view is None or self._view.summary is None:
-            return
-        import orjson  # noqa: PLC0415
-
-        from moe_bulk.tally import lines  # noqa: PLC0415
-
-        self._warn()
-        for line in lines(self._view.summary):
-            self._say(line)
-        if self._view.tally.failed_rows:
-            self._say(f"Failed rows, to correct and upload again: {self._view.folder / 'dead-letter.ndjson'}")
-        if self._output.json:
-            sys.stdout.write(orjson.dumps(self._view.summary, option=orjson.OPT_INDENT_2).decode() + "\n")
-
-    def _say(self, text: str) -> None:
-        if not self._output.quiet:
-            print(text, file=sys.stderr, flush=True)
-
-    def _warn(self) -> None:
-        for warning in self._view.warnings if self._view is not None else ():
-            if warning not in self._warned:
-                self._warned.add(warning)
-                self._say(f"Note: {warning}")
-
-    async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
-        from anyio import open_signal_receiver  # noqa: PLC0415
-
-        with open_signal_receiver(*STOP_SIGNALS) as signals:
-            task_status.started()
-            async for signum in signals:
-                if self._stopping or self._view is None:  # nothing was sent before there is something to see
-                    _leave_now(128 + signum)
-                self._stopping = True
-                name = signal.Signals(signum).name
-                self._say(f"{name}: taking in what is on its way (10 s at most); once more to leave at once")
-                self._uploader.stop(
-                    Interrupted(f"interrupted by {name}; run the same command with --fresh to start over", signum)
-                )
-
-
-def _leave_now(code: int) -> NoReturn:
-    sys.stderr.write("\n")
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _options(command: str) -> Iterator[str]:
@@ -369,7 +297,13 @@ def _config(argv: Sequence[str]) -> tuple[Dict, ...]:
         return ()
     known = {name.lstrip("-") for name in _options("upload") if name.startswith("--")} - {"config"}
     path, said = read_settings(config_argument(argv), known, Path.cwd())
-    return (Dict(dict(said), source=path, use_commands_as_keys=False),) if said else ()
+    if any(os.environ.get(name) for name in DESTINATION_VARIABLES) or any(
+        word.startswith(("--data-center", "--base-url")) for word in argv
+    ):
+        # One place says where the data goes: a flag, else the environment, else the file.
+        said = {name: value for name, value in said.items() if name not in ("data-center", "base-url")}
+    # Beneath the command's name: at the top, `sandbox` would be taken for the command and dropped.
+    return (Dict({"upload": said}, source=path),) if said else ()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -378,15 +312,19 @@ def run(argv: Sequence[str]) -> int:
         app.config = _config(argv)
         code = app(argv, exit_on_error=False, print_error=True)
     except MoeBulkError as error:
-        print(f"moe-bulk: {error}", file=sys.stderr, flush=True)
+        Unbreakable(sys.stderr).say(f"moe-bulk: {error}")
         return error.exit_code
     except CycloptsError:
         return 2
+    except KeyboardInterrupt:
+        return 130
     return code if isinstance(code, int) else 0
 
 
 def main() -> NoReturn:
     """The program `moe-bulk`."""
+    open_standard_streams()
     code = run(sys.argv[1:])
-    sys.stdout.flush()
+    let_go_of(sys.stdout)
+    let_go_of(sys.stderr)
     sys.exit(code)

@@ -36,7 +36,9 @@ class Meter:
 
     @property
     def per_second(self) -> float:
-        """Requests a second over the last readings."""
+        """Requests a second over the last readings; 0 before there are two."""
+        if not self._seen:
+            return 0.0
         (begun, before), (now, after) = self._seen[0], self._seen[-1]
         return (after - before) / (now - begun) if now > begun else 0.0
 

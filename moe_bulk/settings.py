@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "moe-bulk.toml"
 
-ONLY_NAMED = frozenset({"workspace-id", "api-key-file", "data-center", "base-url", "ca-bundle"})
+DESTINATION_VARIABLES = ("MOENGAGE_DATA_CENTER", "MOENGAGE_BASE_URL")
+
+ONLY_NAMED = frozenset({"workspace-id", "api-key-file", "data-center", "base-url", "ca-bundle", "sandbox"})
 """Where the rows go and who may read them: never from a file that merely lies in the current folder."""
 
 
@@ -70,11 +72,9 @@ def read_key_file(path: str) -> str:
 def one_destination(
     data_center: str | None, base_url: str | None, environ: Mapping[str, str]
 ) -> tuple[str | None, str | None]:
-    """The data center or the base URL, not both: one that was typed beats one that the environment says."""
+    """The data center or the base URL, not both: what flags or a file say, else what the environment says."""
+    if not data_center and not base_url:
+        data_center, base_url = (environ.get(name) for name in DESTINATION_VARIABLES)
     if data_center and base_url:
-        typed_center = data_center != environ.get("MOENGAGE_DATA_CENTER")
-        typed_url = base_url != environ.get("MOENGAGE_BASE_URL")
-        if typed_center == typed_url:
-            raise ConfigError("a data center and a base URL are both given: keep one of them")
-        return (data_center, None) if typed_center else (None, base_url)
+        raise ConfigError("a data center and a base URL are both given: keep one of them")
     return data_center or None, base_url or None

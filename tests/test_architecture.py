@@ -46,6 +46,7 @@ ROOMS = """
     progress          awaits
     sandbox           awaits
     settings
+    display           awaits
     cli               awaits
     __main__
 """

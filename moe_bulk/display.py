@@ -1,0 +1,199 @@
+"""What a person sees of a run, and how a person stops it. Nothing here can end a run: not even a lost terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, Self, TextIO, cast
+
+from moe_bulk.errors import Interrupted
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup, TaskStatus
+
+    from moe_bulk.progress import Mode
+    from moe_bulk.run import RunView
+    from moe_bulk.uploader import Uploader
+
+
+class Unbreakable:
+    """A text stream that stays silent once nobody reads it: a closed pipe, a full disk, a terminal that is gone."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if anybody still reads."""
+        try:
+            if self._stream is not None:
+                self._stream.write(text)
+        except (OSError, ValueError):
+            self._stream = None
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None
+
+    def isatty(self) -> bool:
+        """True for a terminal that is there."""
+        with suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        """The stream's descriptor, by which a terminal tells its size."""
+        if self._stream is None:
+            raise OSError("the stream is gone")
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        """What it can show."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def say(self, text: str) -> None:
+        """Write a line at once."""
+        self.write(text + "\n")
+        self.flush()
+
+
+def open_standard_streams() -> None:
+    """Put the null device where a standard stream is closed: the next file opened would take its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003  its only argument
+    os.close(descriptor)
+
+
+def let_go_of(stream: TextIO | None) -> None:
+    """Flush for the last time; where nobody reads, the interpreter's own flush at its exit must find nothing wrong."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        with suppress(OSError, ValueError):
+            os.dup2(null, stream.fileno() if stream is not None else null)
+        os.close(null)
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that stop a run: not those that whoever started it has told it to ignore (nohup)."""
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return tuple(each for each in asked if signal.getsignal(each) is not signal.SIG_IGN)
+
+
+class Display:
+    """Shows a run and obeys signals while it goes on: the first stops it orderly, the second leaves at once.
+
+    Enter it around the run, `begin` it with the run's view, and `end` it after it was left. `plan` is said first.
+    """
+
+    def __init__(self, uploader: Uploader, mode: Mode, *, as_json: bool, quiet: bool, plan: str = "") -> None:
+        self._uploader = uploader
+        self._mode: Mode = mode
+        self._as_json = as_json
+        self._quiet = quiet
+        self._plan = plan
+        self._people = Unbreakable(sys.stderr)
+        self._stopping = False
+        self._warned: set[str] = set()
+        self._view: RunView | None = None
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        from anyio import create_task_group  # noqa: PLC0415
+
+        self._tasks = await create_task_group().__aenter__()
+        try:
+            await self._tasks.start(self._obey_signals)
+        except BaseException:
+            await self.__aexit__(*sys.exc_info())
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        assert self._tasks is not None  # noqa: S101  it was entered
+        self._tasks.cancel_scope.cancel()
+        # The body's own exception leaves as itself, not in a group; only a cancellation is the group's affair.
+        if kind is None or issubclass(kind, Exception):
+            await self._tasks.__aexit__(None, None, None)
+            return None
+        return await self._tasks.__aexit__(kind, error, traceback)
+
+    def begin(self, view: RunView) -> None:
+        """The run starts."""
+        from moe_bulk.progress import show  # noqa: PLC0415
+
+        self._view = view
+        self._say(f"Results go to {view.folder}")
+        if self._plan:
+            self._say(self._plan)
+        self._warn()
+        if self._tasks is not None and not self._quiet:
+            self._tasks.start_soon(show, view, self._mode, cast("TextIO", self._people))
+
+    def end(self) -> None:
+        """The run is over, one way or the other."""
+        if self._view is None or self._view.summary is None:
+            return
+        import orjson  # noqa: PLC0415
+
+        from moe_bulk.progress import Meter  # noqa: PLC0415
+        from moe_bulk.tally import lines  # noqa: PLC0415
+
+        summary = self._view.summary
+        self._warn()
+        if self._mode == "json" and not self._quiet:
+            self._people.say(orjson.dumps(Meter(self._view).snapshot()).decode())
+        for line in lines(summary):
+            self._say(line)
+        if self._view.tally.failed_rows:
+            self._say(f"Failed rows, to correct and upload again: {self._view.folder / 'dead-letter.ndjson'}")
+        if self._as_json:
+            Unbreakable(sys.stdout).say(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+
+    def _say(self, text: str) -> None:
+        """Tell people; machines that read the progress as JSON get nothing else."""
+        if not self._quiet and self._mode != "json":
+            self._people.say(text)
+
+    def _warn(self) -> None:
+        for warning in self._view.warnings if self._view is not None else ():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._say(f"Note: {warning}")
+
+    async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
+        from anyio import open_signal_receiver  # noqa: PLC0415
+
+        with open_signal_receiver(*stop_signals()) as signals:
+            task_status.started()
+            async for signum in signals:
+                self._obey(signum)
+
+    def _obey(self, signum: signal.Signals) -> None:
+        if self._stopping or self._view is None:  # nothing was sent before there is something to see
+            leave_now(128 + signum)
+        self._stopping = True
+        name = signal.Signals(signum).name
+        self._say(f"{name}: taking in what is on its way (10 s at most); once more to leave at once")
+        self._uploader.stop(
+            Interrupted(f"interrupted by {name}; run the same command with --fresh to start over", signum)
+        )
+
+
+def leave_now(code: int) -> NoReturn:
+    """End the process without waiting for anything."""
+    Unbreakable(sys.stderr).say("")
+    os._exit(code)
