@@ -1,14 +1,15 @@
 """The program: `moe-bulk`, or `python -m moe_bulk` where it is not on the path."""
 
-import sys
+import os
+import signal
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C while it is still being loaded is Ctrl-C."""
-    try:
-        from moe_bulk import cli  # noqa: PLC0415  within the try
-    except KeyboardInterrupt:
-        sys.exit(130)
+    """Run the command line. Until there is a run that could be stopped orderly, Ctrl-C leaves at once."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from moe_bulk import cli  # noqa: PLC0415  a tenth of a second, in which Ctrl-C may come
+
     cli.main()
 
 

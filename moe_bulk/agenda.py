@@ -41,6 +41,8 @@ class Sender(Protocol):
     """Its entries that may be sent; the agenda's to fill."""
     parked: int
     """How many of its entries wait behind others; the agenda's to count."""
+    retrying: int
+    """How many of its entries wait to be tried again; the agenda's to count."""
     on_their_way: int
     """How many of its requests are; the engine's to count."""
     watcher: Watcher | None
@@ -104,6 +106,7 @@ class Agenda:
 
     def again(self, entry: Entry, due: float) -> None:
         """Queue an entry for another try at `due`; its lanes stay taken."""
+        entry.sender.retrying += 1
         heapq.heappush(self._retries, (due, next(self._numbers), entry))
 
     def done(self, entry: Entry) -> None:
@@ -123,7 +126,9 @@ class Agenda:
         Retries that are due go before the other entries of their stream, or behind them.
         """
         while self._retries and self._retries[0][0] <= now:
-            self._ready(heapq.heappop(self._retries)[2], first=retries_first)
+            entry = heapq.heappop(self._retries)[2]
+            entry.sender.retrying -= 1
+            self._ready(entry, first=retries_first)
         if not self._turns:
             return None
         sender = self._turns.popleft()
@@ -137,13 +142,16 @@ class Agenda:
         return self._retries[0][0] if self._retries else None
 
     def withdraw(self, sender: Sender) -> None:
-        """Forget all that a halted sender has queued."""
-        if sender in self._turns:
+        """Forget all that a halted sender has queued; it costs next to nothing where that is nothing."""
+        gone = list(sender.ready)
+        if sender.ready:
             self._turns.remove(sender)
-        gone = [*sender.ready, *(entry for _, _, entry in self._retries if entry.sender is sender)]
-        sender.ready.clear()
-        self._retries = [waiting for waiting in self._retries if waiting[2].sender is not sender]
-        heapq.heapify(self._retries)
+            sender.ready.clear()
+        if sender.retrying:
+            gone += (entry for _, _, entry in self._retries if entry.sender is sender)
+            self._retries = [waiting for waiting in self._retries if waiting[2].sender is not sender]
+            heapq.heapify(self._retries)
+            sender.retrying = 0
         for entry in gone:
             self.done(entry)
 

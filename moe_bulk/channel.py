@@ -30,6 +30,7 @@ class Channel:
         self.halted = False
         self.ready: deque[Entry] = deque()
         self.parked = 0
+        self.retrying = 0
         self.on_their_way = 0
         self._admit = admit
         self._full = full

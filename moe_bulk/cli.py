@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def sandbox(
         settings = SandboxSettings(port=port, limit=Limit(limit.limit, limit.per), faults=Faults.parse(faults))
     except FaultsError as error:
         raise ConfigError(f"--faults: {error}") from None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         asyncio.run(serve(settings, announce=partial(print, flush=True)))
     except KeyboardInterrupt:
@@ -255,6 +257,7 @@ class _Upload:
             return read_key_file(self._destination.api_key_file)
         key = os.environ.get("MOENGAGE_API_KEY", "").strip()
         if not key and "-" not in self._sources and sys.stdin is not None and sys.stdin.isatty():
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # or the terminal would stay without an echo
             with suppress(EOFError):
                 key = getpass("Data API key (not shown): ").strip()
         if not key:

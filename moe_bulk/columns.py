@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal, TypeAlias, get_args
@@ -12,10 +12,7 @@ from typing import Literal, TypeAlias, get_args
 from moe_bulk.device import FIELDS, ID_KEPT, Device, Validation, fold
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Status
-from moe_bulk.record import RAW_KEPT, Record, Row
-
-NOTE = "_moe_bulk"
-"""The field that a dead letter has on top of its row's own."""
+from moe_bulk.record import NOTE, RAW_KEPT, Record, Row
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "strict": ("customer_id", "device_id", "platform", "push_id"),
@@ -65,9 +62,6 @@ class Columns:
     include_superseded: bool = False
     mapping: dict[str, object] | None = field(init=False, repr=False, compare=False)
     """What is needed to read a row in the same way again; None where plain field names did."""
-    _told: set[str] = field(default_factory=lambda: set(_KNOWN), init=False, repr=False, compare=False)
-    """Names that need no warning: they are sent, in use, or were warned about."""
-    _warned: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in (*self.columns, *self.constants):
@@ -81,7 +75,6 @@ class Columns:
             if name in self.constants:
                 raise ConfigError(f"{name} has both a column and a constant: keep one of --column and --set")
         object.__setattr__(self, "mapping", self._mapping())
-        self._told.update(self.columns.values(), (column for column, _ in self.where))
 
     @classmethod
     def parse(
@@ -102,18 +95,55 @@ class Columns:
             include_superseded,
         )
 
+    def _mapping(self) -> dict[str, object] | None:
+        said: dict[str, object] = {}
+        if self.columns:
+            said["columns"] = dict(self.columns)
+        if self.constants:
+            said["set"] = dict(self.constants)
+        if self.validate != "strict":
+            said["validate"] = self.validate
+        return said or None
+
+    def on_top_of(self, mapping: object) -> Columns:
+        """This mapping, and beneath it the one that a dead letter carries. Raises ConfigError where that is none."""
+        if not isinstance(mapping, dict):
+            raise ConfigError("it must be an object with columns and set")
+        columns, constants = _texts(mapping, "columns"), _texts(mapping, "set")
+        for name in (*self.columns, *self.constants):
+            columns.pop(name, None)
+            constants.pop(name, None)
+        validate: Validation = "basic" if "basic" in (self.validate, mapping.get("validate")) else "strict"
+        return Columns(
+            {**columns, **self.columns}, {**constants, **self.constants}, self.where, validate, self.include_superseded
+        )
+
+
+class Reader:
+    """Reads the rows of one run as `columns` says, and remembers what in them it has warned of."""
+
+    def __init__(self, columns: Columns, told: Iterable[str] = _KNOWN, warned: dict[str, str] | None = None) -> None:
+        self._columns = columns
+        self._where = columns.where
+        self._renames = bool(columns.columns or columns.constants)
+        self._validate = columns.validate
+        self._mapping = columns.mapping
+        # Names that need no warning: they are sent, in use, or were warned about.
+        self._told = {*told, *columns.columns.values(), *(column for column, _ in columns.where)}
+        self._warned: dict[str, str] = {} if warned is None else warned
+
     def check_header(self, source: str, header: Sequence[str]) -> list[str]:
         """What in a header is not sent; raises ConfigError where a field that is needed has no column."""
         for option, name in (
-            *(("column", name) for name in self.columns.values()),
-            *(("where", w[0]) for w in self.where),
+            *(("column", name) for name in self._columns.columns.values()),
+            *(("where", w[0]) for w in self._where),
         ):
             if name not in header:
                 raise ConfigError(
                     f"{source}: --{option} names a column {name!r} that is not there.{_columns(name, header)}"
                 )
-        for needed in REQUIRED[self.validate]:
-            if needed not in self.columns and needed not in self.constants and needed not in header:
+        for needed in REQUIRED[self._validate]:
+            if needed not in self._columns.columns and needed not in self._columns.constants and needed not in header:
                 raise ConfigError(
                     f"{source}: there is no column {needed}: name one with --column {needed}=COLUMN, or give all rows "
                     f"the same with --set {needed}=VALUE.{_columns(needed, header)}"
@@ -150,25 +180,29 @@ class Columns:
             if isinstance(merged, str):
                 return self._unsent(row, fields, Status.INVALID, merged)
             named = merged
-        for column, value in self.where:
+        for column, value in self._where:
             if _as_text(found := named.get(column)) != value:
                 return self._unsent(row, named, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(found)}")
         if not self._told.issuperset(named):
             self._warn(named)
-        if self.columns or self.constants:
-            named = {**named, **{name: named.get(column) for name, column in self.columns.items()}, **self.constants}
-        device = fold(named, self.validate)
+        if self._renames:
+            named = {
+                **named,
+                **{name: named.get(column) for name, column in self._columns.columns.items()},
+                **self._columns.constants,
+            }
+        device = fold(named, self._validate)
         if isinstance(device, Device):
-            return Record(row, device, self.mapping)
-        return Unsent(row, Status.INVALID, device.reason, device.customer_id, device.device_id, self.mapping)
+            return Record(row, device, self._mapping)
+        return Unsent(row, Status.INVALID, device.reason, device.customer_id, device.device_id, self._mapping)
 
     def _unsent(self, row: Row, named: Mapping[str, object], status: Status, reason: str) -> Unsent:
         """A row that is not looked at any further, with its ids as they stand there."""
         customer_id, device_id = (
-            _id(self.constants.get(name, named.get(self.columns.get(name, name))))
+            _id(self._columns.constants.get(name, named.get(self._columns.columns.get(name, name))))
             for name in ("customer_id", "device_id")
         )
-        return Unsent(row, status, _clean(reason)[:REASON_KEPT], customer_id, device_id, self.mapping)
+        return Unsent(row, status, _clean(reason)[:REASON_KEPT], customer_id, device_id, self._mapping)
 
     def _warn(self, fields: Mapping[str, object]) -> None:
         for name in fields:
@@ -187,41 +221,17 @@ class Columns:
             own[NOTE] = note["previous"]
         row.fields = own
         try:
-            beneath = self.on_top_of(note.get("mapping"))
+            beneath = self._beneath(note.get("mapping"))
         except ConfigError as error:
             return self._unsent(row, own, Status.INVALID, f"{NOTE}.mapping: {error}")
         line = note.get("superseded_by")
-        if type(line) is int and line > 0 and not self.include_superseded:
+        if type(line) is int and line > 0 and not self._columns.include_superseded:
             return beneath._unsent(row, own, Status.SUPERSEDED, f"line {line}, which came later, was accepted")  # noqa: SLF001  one of us
         return beneath._read_row(row, own)  # noqa: SLF001  one of us
 
-    def _mapping(self) -> dict[str, object] | None:
-        said: dict[str, object] = {}
-        if self.columns:
-            said["columns"] = dict(self.columns)
-        if self.constants:
-            said["set"] = dict(self.constants)
-        if self.validate != "strict":
-            said["validate"] = self.validate
-        return said or None
-
-    def on_top_of(self, mapping: object) -> Columns:
-        """This mapping, and beneath it the one that a dead letter carries. Raises ConfigError where that is none."""
-        if mapping is None:
-            return self
-        if not isinstance(mapping, dict):
-            raise ConfigError("it must be an object with columns and set")
-        columns, constants = _texts(mapping, "columns"), _texts(mapping, "set")
-        for name in (*self.columns, *self.constants):
-            columns.pop(name, None)
-            constants.pop(name, None)
-        validate: Validation = "basic" if "basic" in (self.validate, mapping.get("validate")) else "strict"
-        made = Columns(
-            {**columns, **self.columns}, {**constants, **self.constants}, self.where, validate, self.include_superseded
-        )
-        made._told.update(self._told)
-        object.__setattr__(made, "_warned", self._warned)
-        return made
+    def _beneath(self, mapping: object) -> Reader:
+        """Give the reader for a letter with this mapping: the row is read as it was, and warned of in our name."""
+        return self if mapping is None else Reader(self._columns.on_top_of(mapping), self._told, self._warned)
 
 
 def _texts(mapping: Mapping[str, object], name: str) -> dict[str, str]:
@@ -319,6 +329,8 @@ def _closest(name: str, known: Sequence[str]) -> str:
 
 
 def _columns(name: str, header: Sequence[str]) -> str:
+    # A stranger's text on its way to a terminal: no control characters.
+    header = [each if each.isprintable() else repr(each)[1:-1] for each in header]
     shown = ", ".join(each[:60] for each in header[:20]) + (" …" if len(header) > 20 else "")
     return f"{_closest(name, header)} Its columns: {shown}"
 

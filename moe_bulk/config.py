@@ -24,6 +24,7 @@ DATA_CENTERS = ("01", "02", "03", "04", "05", "06", "101")
 SHARE_COUNTS_FROM = 1000
 DEFAULT_IN_FLIGHT = 512
 """3 s of latency at 167 requests a second."""
+LEAST_IN_FLIGHT = 16
 FILES_KEPT_FREE = 100
 LONGEST_TIMEOUT = 600.0
 HIGHEST_LIMIT = 1_000_000_000
@@ -168,8 +169,8 @@ class FailureLimit:
 class Network:
     """How requests travel: seconds for one attempt in all, requests on their way at most, and whom TLS trusts.
 
-    Without `in_flight` there are as many as the pace needs at the latency of the day, up to 512 or what the system's
-    limit of open files allows.
+    Without `in_flight` there are as many as the pace needs at the latency of the day, up to 512. More than the system's
+    limit of open files allows are refused.
     """
 
     timeout: float = 30.0
@@ -186,12 +187,15 @@ class Network:
 
     @property
     def most_in_flight(self) -> int:
-        """The number of requests that may be on their way at a time."""
-        if self.in_flight is not None:
-            return self.in_flight
+        """The number of requests that may be on their way at a time; raises ConfigError where files are too few."""
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        spare = DEFAULT_IN_FLIGHT if files == resource.RLIM_INFINITY else files - FILES_KEPT_FREE
-        return max(16, min(DEFAULT_IN_FLIGHT, spare))
+        spare = math.inf if files == resource.RLIM_INFINITY else max(LEAST_IN_FLIGHT, files - FILES_KEPT_FREE)
+        if self.in_flight is not None and self.in_flight > spare:
+            raise ConfigError(
+                f"{self.in_flight} requests in flight are more than the limit of {files} open files allows: raise it "
+                f"with ulimit -n {self.in_flight + FILES_KEPT_FREE}, or let at most {spare} be in flight"
+            )
+        return self.in_flight or int(min(DEFAULT_IN_FLIGHT, spare))
 
 
 # --- where to --------------------------------------------------------------------------------------------------------

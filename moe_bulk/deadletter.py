@@ -10,6 +10,7 @@ import base64
 import codecs
 import contextlib
 import operator
+import re
 from dataclasses import fields, is_dataclass
 from datetime import date, time
 from enum import Enum
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, SupportsIndex, cast
 import orjson
 
 from moe_bulk.outcome import FORMAT
-from moe_bulk.record import RAW_KEPT
+from moe_bulk.record import NOTE, RAW_KEPT, Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from moe_bulk.outcome import Result
     from moe_bulk.record import Row
 
-NOTE = "_moe_bulk"
-"""The one field that a dead letter adds to its row."""
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A number of RFC 8259, section 6."""
 
 _DEEPEST = 100
 """Levels of nesting that are kept; orjson itself gives up at 254."""
@@ -38,9 +39,9 @@ _DEEPEST = 100
 def letter(result: Result) -> bytes:
     """The row as it was read and why it failed, as one line of JSON with its line feed; it never raises.
 
-    Text, 64-bit integers, booleans and nulls stay exactly as they are. What JSON cannot say stands as text (`Decimal`,
-    dates, bytes, larger integers) or, for NaN and the infinities, as null. A row that has a `_moe_bulk` of its own
-    keeps it as `previous` inside the new one.
+    Text, 64-bit integers, booleans, nulls and every number of a file stay exactly as they are. What JSON cannot say
+    stands as text (`Decimal`, dates, bytes, Python's larger integers) or, for NaN and the infinities, as null. A row
+    that has a `_moe_bulk` of its own keeps it as `previous` inside the new one.
     """
     row = result.row.fields or {}
     note = _note(result)
@@ -103,7 +104,7 @@ def _raw(row: Row) -> dict[str, object]:
 def _other(value: object) -> object:
     """What orjson does not know, one level at a time."""
     if isinstance(value, float):
-        return float(value)
+        return _real(value)
     if isinstance(value, (tuple, set, frozenset)):
         return list(value)
     return _scalar(value)
@@ -176,10 +177,17 @@ def _scalar(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float):
-        return float(value)
+        return _real(value)
     with contextlib.suppress(TypeError):
         return _integer(operator.index(cast("SupportsIndex", value)))
     return _text(value)
+
+
+def _real(value: float) -> object:
+    """The number as its source spelt it, where that is known, and is JSON."""
+    if isinstance(value, Number) and _NUMBER.fullmatch(value.spelling):
+        return orjson.Fragment(value.spelling)
+    return float(value)
 
 
 def _integer(value: int) -> object:

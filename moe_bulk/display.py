@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, Self, TextIO, cast
 
-from moe_bulk.errors import Interrupted
+from moe_bulk.errors import AGAIN, Interrupted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -188,9 +188,7 @@ class Display:
         self._stopping = True
         name = signal.Signals(signum).name
         self._say(f"{name}: taking in what is on its way (10 s at most); once more to leave at once")
-        self._uploader.stop(
-            Interrupted(f"interrupted by {name}; run the same command with --fresh to start over", signum)
-        )
+        self._uploader.stop(Interrupted(f"interrupted by {name}; {AGAIN} to start over", signum))
 
 
 def leave_now(code: int) -> NoReturn:

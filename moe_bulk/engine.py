@@ -8,7 +8,7 @@ the day. What follows from an outcome is decided by `retry`, whose turn it is by
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -16,16 +16,17 @@ import anyio
 from moe_bulk.agenda import Agenda, Entry
 from moe_bulk.bell import Bell
 from moe_bulk.channel import Channel
-from moe_bulk.errors import Interrupted, RunStopped
+from moe_bulk.errors import Interrupted
 from moe_bulk.outcome import Attempt, Outcome, Verdict
 from moe_bulk.retry import Policy, Settle, Stop, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
 
     from moe_bulk.agenda import Watcher
     from moe_bulk.clock import Clock
+    from moe_bulk.errors import MoeBulkError, RunStopped
     from moe_bulk.pacing import Pace, Slot
     from moe_bulk.record import Record
 
@@ -67,6 +68,8 @@ class Engine:
         self._over = Bell()
         """Rung when a request is over or a channel halted."""
         self._error: RunStopped | None = None
+        self.bug: Exception | None = None
+        """What ended a task of the engine that nothing should have ended; whoever waits here is cancelled for it."""
         self._stack = AsyncExitStack()
 
     # -- its life --------------------------------------------------------------------------------------------------
@@ -107,14 +110,17 @@ class Engine:
             self._hire()
         return channel
 
-    def halt(self, channel: Channel, error: RunStopped) -> None:
+    def halt(self, channel: Channel, error: MoeBulkError) -> None:
         """Send no more of one channel's records; `error` is raised there once what is on its way has come in.
 
         What takes longer than `DRAIN_SECONDS` is aborted.
         """
+        was_full = self._is_full()
         channel.halt(error)
         self.agenda.withdraw(channel)
-        self._look_again()
+        self._queued.ring()
+        self._over.ring()
+        self._tell_of_room(was_full)
         if channel.on_their_way:
             # A timer, no task: this may be called from a signal's handler, where there is no task to start one from.
             asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._abort, channel)
@@ -164,7 +170,7 @@ class Engine:
 
         async def cancellable() -> None:
             try:
-                with scope:
+                with scope, self._noting_bugs():
                     await work()
             finally:
                 over.set()
@@ -188,12 +194,21 @@ class Engine:
     # -- the gate: which record, and when --------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while (turn := await self._turn()) is not None:
-            entry, slot = turn
-            if not self._idle and self._workers < self._most_in_flight:
-                self._hire()
-            await self._make_attempt(entry, slot)
+        with self._noting_bugs():
+            while (turn := await self._turn()) is not None:
+                entry, slot = turn
+                if not self._idle and self._workers < self._most_in_flight:
+                    self._hire()
+                await self._make_attempt(entry, slot)
         self._workers -= 1
+
+    @contextmanager
+    def _noting_bugs(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.bug = self.bug or error
+            raise
 
     def _hire(self) -> None:
         self._workers += 1
@@ -303,12 +318,10 @@ class Engine:
     def _done(self, entry: Entry) -> None:
         was_full = self._is_full()
         self.agenda.done(entry)
-        if was_full:
-            self._look_again()
+        self._tell_of_room(was_full)
 
-    def _look_again(self) -> None:
-        """Wake whoever waits for something to end: at the gate, in a drain, or for room in the lanes."""
-        self._queued.ring()
-        self._over.ring()
-        for channel in self._channels:
-            channel.wake()
+    def _tell_of_room(self, was_full: bool) -> None:  # noqa: FBT001  it is the one thing to say
+        """Let all channels look again where one of them may have waited for room in the lanes, which all share."""
+        if was_full:
+            for channel in self._channels:
+                channel.wake()

@@ -17,6 +17,9 @@
 A device that is refused is no error: it is a `Result`.
 """
 
+AGAIN = "run the same command again with --fresh"
+"""How to go on after a stop: until a stopped run can be resumed, it starts over."""
+
 
 class MoeBulkError(Exception):
     """The root: catch this to catch everything that moe_bulk raises on purpose.
@@ -42,7 +45,7 @@ class JournalError(MoeBulkError):
 
 
 class RunRefused(JournalError):
-    """The run folder holds a run that this command must not touch."""
+    """The run folder holds what this command must not touch, or cannot be made; nothing was sent."""
 
     exit_code = 2
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import anyio
 from anyio.lowlevel import checkpoint
 
-from moe_bulk.columns import Columns, Unsent
+from moe_bulk.columns import Columns, Reader, Unsent
 from moe_bulk.errors import ConfigError
 from moe_bulk.sources import open_source, row_in_memory
 
@@ -32,9 +32,17 @@ class Files:
     def __post_init__(self) -> None:
         if not self.paths:
             raise ConfigError("name at least one source")
+        seen: set[str] = set()
         for path in self.paths:
-            if self.paths.count(path) > 1:
+            file = _file(path)
+            if file in seen:
                 raise ConfigError(f"the source {path} stands twice: name it once")
+            seen.add(file)
+
+
+def _file(path: str) -> str:
+    # What `a.csv`, `./a.csv` and a link to it have in common; a path with a NUL in it names no file at all.
+    return path if path == "-" or "://" in path or "\0" in path else os.path.realpath(path)
 
 
 Rows: TypeAlias = str | Files | os.PathLike[str] | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
@@ -65,6 +73,7 @@ class Intake:
     def __init__(self, rows: Rows, reading: Reading) -> None:
         self._rows = _checked(rows)
         self._reading = reading
+        self._reader = Reader(reading.columns)
         self._left = reading.limit
         self._header_warnings: list[str] = []
         self._kept: dict[str, Source] = {}
@@ -84,7 +93,7 @@ class Intake:
     @property
     def warnings(self) -> list[str]:
         """What people should know about the input, so far: above all, what in it is not sent."""
-        return [*self._header_warnings, *self._reading.columns.warnings()]
+        return [*self._header_warnings, *self._reader.warnings()]
 
     @property
     def cut(self) -> bool:
@@ -136,7 +145,7 @@ class Intake:
             source = open_source(path, self._reading.format)
             stack.callback(source.close)
             if source.columns is not None:
-                self._header_warnings += self._reading.columns.check_header(source.name, source.columns)
+                self._header_warnings += self._reader.check_header(source.name, source.columns)
             if keep:
                 self._kept[path] = source
                 stack.pop_all()
@@ -152,7 +161,7 @@ class Intake:
             return None if self._closed else next(batches, None)
 
     def _read_files(self, paths: tuple[str, ...]) -> Iterator[Batch]:
-        read = self._reading.columns.read
+        read = self._reader.read
         for path in paths:
             source = self._kept.pop(path, None) or open_source(path, self._reading.format)
             self._source = source
@@ -177,7 +186,7 @@ class Intake:
                 stack.push_async_callback(rows.aclose)  # what it holds open is let go when the stream is left
             index = 0
             async for row in rows:
-                yield [self._reading.columns.read(row_in_memory(row, index))]
+                yield [self._reader.read(row_in_memory(row, index))]
                 index += 1
 
     async def _from_iterable(self, rows: Iterable[Mapping[str, object]]) -> AsyncGenerator[Batch]:
@@ -187,7 +196,7 @@ class Intake:
                 stack.callback(rows.close)
             since = anyio.current_time()
             for index, row in enumerate(rows):
-                yield [self._reading.columns.read(row_in_memory(row, index))]
+                yield [self._reader.read(row_in_memory(row, index))]
                 if anyio.current_time() - since > LONGEST_TURN:
                     await checkpoint()
                     since = anyio.current_time()

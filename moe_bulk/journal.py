@@ -12,7 +12,7 @@ from io import FileIO
 from typing import TYPE_CHECKING
 
 from moe_bulk.deadletter import clean, letter
-from moe_bulk.errors import JournalError
+from moe_bulk.errors import AGAIN, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,12 +38,12 @@ def trouble(folder: Path, error: OSError, needed: int = 0) -> JournalError:
 
 def _way_out(number: int | None, needed: int) -> str:
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"Free at least {needed // _MEGABYTE + 1} MB there, then run the same command again"
+        return f"Free at least {needed // _MEGABYTE + 1} MB there, then {AGAIN}"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Make it writable for you, or choose another with --out, then run the same command again"
+        return f"Make it writable for you, or choose another with --out, then {AGAIN}"
     if number in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
         return "Its file system knows no locks: choose a folder on a local disk with --out"
-    return "Check that disk, or choose another folder with --out, then run the same command again"
+    return f"Check that disk, or choose another folder with --out, then {AGAIN}"
 
 
 @contextmanager

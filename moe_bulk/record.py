@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     from moe_bulk.device import Device
 
+NOTE = "_moe_bulk"
+"""The one field that a dead letter adds to its row."""
+
 RAW_KEPT = 64 * 1024
 """Bytes of an unreadable row that are kept for its dead letter."""
+
+
+class Number(float):
+    """A JSON number that Python would write otherwise: it keeps its `spelling`, such as `1.10` or `-0`.
+
+    Integers of more than 64 bits are among them, because readers of JSON round them.
+    """
+
+    __slots__ = ("spelling",)
+    spelling: str
+
+    def __new__(cls, spelling: str) -> Self:
+        """Take the number as JSON spells it."""
+        self = super().__new__(cls, spelling)
+        self.spelling = spelling
+        return self
+
+    def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]  # float's own copies would lose the spelling
+        """What a copy is made of."""
+        return (self.spelling,)
+
+    def __repr__(self) -> str:
+        """The spelling: how messages show it, too."""
+        return self.spelling
+
+    __str__ = __repr__
 
 
 class Position(NamedTuple):

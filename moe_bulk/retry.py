@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moe_bulk.errors import AccountRefused, CredentialsRejected, DestinationWrong, RunStopped, ServiceUnavailable
+from moe_bulk.errors import AGAIN, AccountRefused, CredentialsRejected, DestinationWrong, RunStopped, ServiceUnavailable
 from moe_bulk.outcome import Outcome, Status, Verdict
 
 if TYPE_CHECKING:
@@ -103,17 +103,19 @@ class Outage:
             return False
         if record != self._probing:
             return False
-        self._probing = None
-        self._interval = min(LONGEST_PROBE, self._interval * 2)
-        # The last look is taken when the patience ends, not after it.
-        self._next_probe = min(now + self._interval, self.declared_at + self._limit)
+        self._probe_later(now, self.declared_at)
         return True
 
     def withdrawn(self, record: Hashable, now: float) -> None:
-        """An attempt of `record` ended without telling anything (a 429, a cancellation)."""
-        if self.declared and record == self._probing:
-            self._probing = None
-            self._next_probe = now + self._interval
+        """An attempt of `record` was answered, but not by a sign of life: a 429, a refusal of the account."""
+        if self.declared_at is not None and record == self._probing:
+            self._probe_later(now, self.declared_at)
+
+    def _probe_later(self, now: float, declared_at: float) -> None:
+        self._probing = None
+        self._interval = min(LONGEST_PROBE, self._interval * 2)
+        # The last look is taken when the patience ends, not after it.
+        self._next_probe = min(now + self._interval, declared_at + self._limit)
 
     def send_at(self, now: float) -> float | None:
         """When the next request may be sent: now, at the next probe's time, or None while a probe is on its way."""
@@ -142,6 +144,13 @@ class Policy:
 
     def decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         """Judge one outcome of `record` (any value that tells records apart) and keep `trials` up to date."""
+        decision = self._decide(record, outcome, trials, now)
+        # Whatever ends an outage has ended it by now; a stop for another reason tells more.
+        if self.outage.over_limit(now) and not isinstance(decision, Stop):
+            return Stop(self._expired())
+        return decision
+
+    def _decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         match outcome.verdict:
             case Verdict.ACCEPTED:
                 trials.tries += 1
@@ -163,12 +172,12 @@ class Policy:
                 return self._again(outcome, trials)
             case Verdict.TROUBLE:  # pragma: no branch  there is no other
                 self._charge(record, trials, now)
-                return Stop(self._expired()) if self.outage.over_limit(now) else self._again(outcome, trials)
+                return self._again(outcome, trials)
 
     def _expired(self) -> ServiceUnavailable:
         return ServiceUnavailable(
             f"MoEngage has accepted nothing for {self._retry.outage_limit / 60:g} minutes (--outage-limit); "
-            "nothing was given up: run the same command again when the service is back"
+            f"nothing was given up: {AGAIN} when the service is back"
         )
 
     def _refused(self, record: Hashable, outcome: Outcome, trials: Trials) -> Decision:
@@ -214,11 +223,11 @@ def _wrong_door(outcome: Outcome) -> RunStopped:
     if outcome.verdict is Verdict.UNAUTHORIZED:
         return CredentialsRejected(
             f"MoEngage refuses the credentials ({said}): check the workspace id, the Data API key "
-            "(dashboard: Settings > Account > APIs) and the data center, then run the same command again"
+            f"(dashboard: Settings > Account > APIs) and the data center, then {AGAIN}"
         )
     return DestinationWrong(
         f"this is not the Track Device API ({said}): check --data-center or --base-url and the workspace id, "
-        "then run the same command again"
+        f"then {AGAIN}"
     )
 
 
@@ -228,5 +237,5 @@ def _refused(outcome: Outcome) -> str:
         f"{DOOM_RECORDS} different records in a row were refused for a reason outside them "
         f"({kind}: {outcome.reason or 'no reason given'}): "
         "the account may be suspended or blocked, or a proxy or firewall on the way dislikes the requests. "
-        "Settle that, then run the same command again"
+        f"Settle that, then {AGAIN}"
     )

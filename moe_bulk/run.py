@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import anyio
 
-from moe_bulk.errors import JournalError, TooManyFailures
+from moe_bulk.errors import AGAIN, JournalError, TooManyFailures
 from moe_bulk.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from moe_bulk.channel import Channel
     from moe_bulk.clock import Clock
     from moe_bulk.config import FailureLimit, Rate
     from moe_bulk.engine import Engine
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 SYNC_SECONDS = 1.0
 """How often what was written is made safe from a power cut."""
+
+
+@cache
+def version() -> str:
+    """The package's own version; it is read from a file, once, while there is sure to be room to open one."""
+    return metadata.version("moe-bulk")
 
 
 class Run:
@@ -39,6 +45,7 @@ class Run:
         self.summary: Summary | None = None
         self._started_at = clock.epoch()
         self._synced = 0
+        self._version = version()
 
     @property
     def folder(self) -> Path:
@@ -68,11 +75,11 @@ class Run:
             return None
         return TooManyFailures(
             f"{failed:,} of {settled:,} rows failed, more than --max-failures {self._max_failures} allows: "
-            f"see {self._folder.dead_letter}, correct the cause, then run the same command again"
+            f"see {self._folder.dead_letter}, correct the cause, then {AGAIN}"
         )
 
-    async def keep_synced(self, channel: Channel) -> None:
-        """Sync once a second, in a thread; what goes wrong stops the channel."""
+    async def keep_synced(self, halt: Callable[[JournalError], None]) -> None:
+        """Sync once a second, in a thread; `halt` is told what goes wrong, and ends the run."""
         while True:
             await anyio.sleep(SYNC_SECONDS)
             written = self._journal.results.written
@@ -81,7 +88,7 @@ class Run:
             try:
                 await anyio.to_thread.run_sync(self._journal.sync)
             except JournalError as error:
-                channel.halt(error)
+                halt(error)
                 return
             self._synced = written
 
@@ -97,7 +104,7 @@ class Run:
             ended_at=self._clock.epoch(),
             exit_code=exit_code,
             pauses=pauses,
-            version=version("moe-bulk"),
+            version=self._version,
             settings=settings,
             stopped=stopped,
         )

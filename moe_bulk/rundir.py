@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from moe_bulk.deadletter import as_json, clean
-from moe_bulk.errors import JournalError, RunHeld, RunRefused
+from moe_bulk.errors import RunHeld, RunRefused
 from moe_bulk.journal import AppendOnlyFile, Journal, sync_to_disk, telling, trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Opener = Callable[[str, int, Path], int]
 
@@ -78,8 +78,9 @@ def _first_match(pattern: str, cwd: Path) -> str | None:
 
 
 def within_run(path: Path) -> bool:
-    """True for a run folder and for what lies in one: globs skip them."""
-    return (path / RESULTS).exists() or (path.parent / RESULTS).exists()
+    """True for a run folder, what lies in one, and the lock that a killed run left beside one: globs skip them."""
+    folder = path.with_suffix("") if path.suffix == ".lock" else path
+    return path.name.endswith(".run.lock") or (folder / RESULTS).exists() or (path.parent / RESULTS).exists()
 
 
 class RunFolder:
@@ -98,13 +99,13 @@ class RunFolder:
     def claim(cls, path: Path, *, fresh: bool) -> RunFolder:
         """Take the folder for a new run, creating it; with `fresh`, an earlier run in it is moved aside.
 
-        Raises RunHeld while another process is at work in it, RunRefused where it holds what must stay, and
-        JournalError where the system does not let us.
+        Raises RunHeld while another process is at work in it, and RunRefused where it holds what must stay or the
+        system does not let us: nothing was sent yet.
         """
         path = path.absolute()
         if path.name in ("", ".."):
             raise RunRefused(f"{clean(str(path))} cannot be a run folder: name another one with --out")
-        with ExitStack() as stack, telling(path):
+        with ExitStack() as stack, _refusing(path):
             _make_parents(path.parent)
             parent = _open_folder(stack, str(path.parent))
             hold(stack, parent, path)
@@ -148,11 +149,18 @@ class RunFolder:
         with telling(self.path, len(text)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part, dir_fd=self._fd)
-            with os.fdopen(os.open(part, _NEW, 0o600, dir_fd=self._fd), "wb") as file:
-                file.write(text)
-                file.flush()
-                sync_to_disk(file.fileno())
-            os.rename(part, SUMMARY, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            fd = os.open(part, _NEW, 0o600, dir_fd=self._fd)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(text)
+                    file.flush()
+                    sync_to_disk(file.fileno())
+                os.rename(part, SUMMARY, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except BaseException:
+                # half a summary is of no use, and takes room on a full disk
+                with contextlib.suppress(OSError):
+                    os.unlink(part, dir_fd=self._fd)
+                raise
             sync_folder(self._fd)
 
     def release(self) -> None:
@@ -164,6 +172,15 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Within it, an OSError becomes the RunRefused that names the folder and the way out."""
+    try:
+        yield
+    except OSError as error:
+        raise RunRefused(str(trouble(path, error))) from error
 
 
 def _make_parents(folder: Path) -> None:
@@ -205,9 +222,8 @@ def open_lock(name: str, parent: int, path: Path) -> int:
         fd = os.open(name, _LOCK, 0o600, dir_fd=parent)
     except OSError as error:
         if _lstat(name, parent) is None:
-            raise JournalError(
-                f"{trouble(path, error)}. Its lock file stands beside it, in {clean(str(path.parent))}"
-            ) from error
+            beside = f". Its lock file stands beside it, in {clean(str(path.parent))}" if path.exists() else ""
+            raise RunRefused(f"{trouble(path, error)}{beside}") from error
         reason = error.strerror
         raise RunRefused(f"{clean(str(path))}.lock is not our lock file ({reason}): see whose it is") from error
     about = os.fstat(fd)

@@ -119,11 +119,6 @@ class Latency:
         self.count += 1
         self._buckets[math.ceil(math.log(max(ms, self.LEAST), self.GROWTH))] += 1
 
-    def merge(self, other: Latency) -> None:
-        """Count everything that the other one counted."""
-        self.count += other.count
-        self._buckets.update(other._buckets)
-
     def percentile(self, share: float) -> float | None:
         """The latency that this share of the answers did not exceed, in milliseconds; None without answers."""
         left = max(1, math.ceil(share * self.count))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +24,7 @@ from moe_bulk.intake import Files, Intake, Reading, Rows
 from moe_bulk.outcome import Result
 from moe_bulk.pacing import Pace
 from moe_bulk.retry import Policy
-from moe_bulk.run import Run, RunView
+from moe_bulk.run import Run, RunView, version
 from moe_bulk.rundir import RunFolder, default_out
 
 if TYPE_CHECKING:
@@ -104,7 +104,6 @@ class Uploader:
         self._entered = True
         from moe_bulk.client import Client  # noqa: PLC0415  the HTTP stack takes 150 ms to import
 
-        user_agent = f"moe-bulk/{version('moe-bulk')}"
         client = Client(
             self._credentials,
             self._network.timeout,
@@ -112,7 +111,7 @@ class Uploader:
             transport=self._transport,
             http=self._client,
             ca_bundle=self._network.ca_bundle,
-            user_agent=user_agent,
+            user_agent=f"moe-bulk/{version()}",
         )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(client)
@@ -205,7 +204,7 @@ class Uploader:
             begin()
             async with (
                 self._delivering(engine, intake, run) as channel,
-                engine.beside(lambda: run.keep_synced(channel)),
+                engine.beside(lambda: run.keep_synced(partial(engine.halt, channel))),
             ):
                 while batch := await channel.receive():
                     run.record(batch)
@@ -214,15 +213,19 @@ class Uploader:
         except MoeBulkError as error:
             close(error.exit_code, str(error))
             raise
-        except Exception as error:  # the caller's own, from the rows or from `watch`
-            said = wire.clean(f"{type(error).__name__}: {error}", self._credentials.api_key)
-            close(SourceError.exit_code, f"the caller's own code raised {said}")
-            raise
         except BaseException as error:
-            close(INTERRUPTED, f"interrupted ({type(error).__name__})")
+            close(*self._said(engine.bug or error))
             raise
         failed = run.tally.failed_rows > 0
         return close(1 if failed else 0, "--limit was reached; the rest was not read" if intake.cut else None)
+
+    def _said(self, error: BaseException) -> tuple[int, str]:
+        """The exit code of a run that ended in an exception not of ours, and why it ended."""
+        if not isinstance(error, Exception):
+            return INTERRUPTED, f"interrupted ({type(error).__name__})"
+        # Raised by the rows, by `watch`, or by what the caller handed in: a closed client, a transport.
+        said = wire.clean(f"{type(error).__name__}: {error}", self._credentials.api_key)
+        return SourceError.exit_code, f"the caller's own code raised {said}"
 
     def _settings(self) -> dict[str, object]:
         return {"workspace_id": self._credentials.workspace_id, "destination": self._credentials.host}

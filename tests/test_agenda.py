@@ -25,6 +25,7 @@ class Stream:
         self.halted = False
         self.ready: deque[Entry] = deque()
         self.parked = 0
+        self.retrying = 0
         self.on_their_way = 0
         self.watcher: Watcher | None = None
 
@@ -145,11 +146,17 @@ def test_a_halted_stream_is_forgotten() -> None:
     assert 1 == halted.parked  # 8 still waits behind 7, which is on its way
 
 
-def test_a_halted_stream_without_anything_queued() -> None:
-    """There is nothing to forget."""
-    agenda = Agenda()
+def test_a_halted_stream_without_anything_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to forget, and nobody else's retries are looked through for it."""
+    agenda, other = Agenda(), Stream()
+    waiting = entry(1, other)
+    agenda.admit(waiting)
+    agenda.next(0.0)
+    agenda.again(waiting, 5.0)
+    monkeypatch.setattr("heapq.heapify", None)
     agenda.withdraw(Stream())
-    assert agenda.next(0.0) is None
+    assert (None, 1, 1) == (agenda.next(0.0), agenda.retrying, other.retrying)
+    assert ([1], 0) == (taken(agenda, 5.0), other.retrying)
 
 
 def test_an_entry_weighs_its_text() -> None:

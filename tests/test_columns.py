@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_bulk.columns import NOTE, WARNINGS_KEPT, Columns, Unsent
+from moe_bulk.columns import WARNINGS_KEPT, Columns, Reader, Unsent
 from moe_bulk.deadletter import letter
 from moe_bulk.device import FIELDS, Device
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Result, Status
-from moe_bulk.record import RAW_KEPT, Position, Record, Row
+from moe_bulk.record import NOTE, RAW_KEPT, Position, Record, Row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,16 +43,17 @@ def row(fields: Mapping[str, Any]) -> Row:
     return Row(PLACE, dict(fields))
 
 
-def made(fields: Mapping[str, Any], columns: Columns | None = None) -> Record:
+def made(fields: Mapping[str, Any], columns: Columns | Reader | None = None) -> Record:
     """Make a device."""
-    record = (columns or Columns()).read(row(fields))
+    reader = columns if isinstance(columns, Reader) else Reader(columns or Columns())
+    record = reader.read(row(fields))
     assert isinstance(record, Record)
     return record
 
 
 def unsent(fields: Mapping[str, Any], columns: Columns | None = None) -> Unsent:
     """Read a row that is not sent."""
-    found = (columns or Columns()).read(row(fields))
+    found = Reader(columns or Columns()).read(row(fields))
     assert isinstance(found, Unsent)
     return found
 
@@ -66,7 +67,7 @@ def failed(read: Record | Unsent) -> bytes:
 
 def read_again(line: bytes, columns: Columns | None = None) -> Record | Unsent:
     """Upload a dead letter."""
-    return (columns or Columns()).read(row(orjson.loads(line)))
+    return Reader(columns or Columns()).read(row(orjson.loads(line)))
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -113,8 +114,10 @@ def test_a_row_that_is_no_device_says_why_and_whose_it_is() -> None:
 def test_a_row_that_could_not_be_read_stays_what_it_is() -> None:
     """Its problem is the reason."""
     bad = Row(PLACE, None, "not valid JSON", b"{", 1)
-    assert Unsent(bad, Status.INVALID, "not valid JSON") == Columns().read(bad)
-    assert Unsent(Row(PLACE, None), Status.INVALID, "the row cannot be read") == Columns().read(Row(PLACE, None))
+    assert Unsent(bad, Status.INVALID, "not valid JSON") == Reader(Columns()).read(bad)
+    assert Unsent(Row(PLACE, None), Status.INVALID, "the row cannot be read") == Reader(Columns()).read(
+        Row(PLACE, None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_a_row_that_could_not_be_read_stays_what_it_is() -> None:
 def test_where_keeps_rows_by_a_column(where: str, fields: dict[str, object], *, kept: bool) -> None:
     """Values are compared as they stand in the file; nothing and null are the empty text."""
     row = {**PLAIN, **fields} if "type" not in fields else {**PLAIN, **fields, "platform": "iOS"}
-    found = Columns.parse(where=[where], validate="basic").read(Row(PLACE, dict(row)))
+    found = Reader(Columns.parse(where=[where], validate="basic")).read(Row(PLACE, dict(row)))
 
     assert kept == isinstance(found, Record)
     if isinstance(found, Unsent):
@@ -212,7 +215,7 @@ def test_columns_reach_into_attributes() -> None:
 
 def test_fields_that_are_not_sent_are_told_once() -> None:
     """With a suggestion where one is close; fields in use are none of them."""
-    columns = Columns.parse(column=["push_id=token"], where=["country=DE"])
+    reader = Reader(Columns.parse(column=["push_id=token"], where=["country=DE"]))
     fields = {
         **PLAIN,
         "token": "t-1",
@@ -221,31 +224,43 @@ def test_fields_that_are_not_sent_are_told_once() -> None:
         "attributes": {"tags": [], "type": "device"},
     }
     for _ in range(3):
-        made(fields, columns)
+        made(fields, reader)
 
     assert [
         "field 'app_verison' is not sent: it is none of the API's. Did you mean app_version?",
         "field 'tags' is not sent: it is none of the API's.",
-    ] == columns.warnings()
+    ] == reader.warnings()
+
+
+def test_columns_hold_no_memory_of_their_use() -> None:
+    """Whoever reads with them a second time is warned as the first was."""
+    columns = Columns()
+    for _ in range(2):
+        reader = Reader(columns)
+        made({**PLAIN, "junk": "x"}, reader)
+        assert ["field 'junk'"] == [text.split(" is not")[0] for text in reader.warnings()]
+        assert 1 == len(reader.check_header("f.csv", [*PLAIN, "Notes"]))
 
 
 def test_warnings_are_bounded() -> None:
     """Rows with ever new names fill no memory."""
-    columns = Columns()
+    reader = Reader(Columns())
     for number in range(3 * WARNINGS_KEPT):
-        made({**PLAIN, f"x{number}": "1", "y" * 1000: "2"}, columns)
+        made({**PLAIN, f"x{number}": "1", "y" * 1000: "2"}, reader)
 
-    assert WARNINGS_KEPT == len(columns.warnings())
-    assert all(len(warning) < 200 for warning in columns.warnings())
-    assert WARNINGS_KEPT == len(Columns().check_header("f", [*PLAIN, *(f"x{number}" for number in range(1000))]))
+    assert WARNINGS_KEPT == len(reader.warnings())
+    assert all(len(warning) < 200 for warning in reader.warnings())
+    assert WARNINGS_KEPT == len(
+        Reader(Columns()).check_header("f", [*PLAIN, *(f"x{number}" for number in range(1000))])
+    )
 
 
 def test_names_that_are_no_text_are_told_as_they_are() -> None:
     """Rows in memory may have any keys."""
-    columns = Columns()
-    columns.read(Row(PLACE, {**PLAIN, 7: "x", "\ud800": "y"}))  # type: ignore[dict-item]  # as callers do
+    reader = Reader(Columns())
+    reader.read(Row(PLACE, {**PLAIN, 7: "x", "\ud800": "y"}))  # type: ignore[dict-item]  # as callers do
     assert ["field '7' is not sent", "field '\\\\ud800' is not sent"] == [
-        text.split(":")[0] for text in columns.warnings()
+        text.split(":")[0] for text in reader.warnings()
     ]
 
 
@@ -254,15 +269,15 @@ def test_names_that_are_no_text_are_told_as_they_are() -> None:
 
 def test_a_header_s_columns_that_are_not_sent_are_told_once() -> None:
     """And not again for each row."""
-    columns = Columns.parse(column=["push_id=token"], where=["country=DE"])
+    reader = Reader(Columns.parse(column=["push_id=token"], where=["country=DE"]))
     header = ["customer_id", "device_id", "platform", "token", "country", "Notes", "type", NOTE]
 
     assert [
         "column 'Notes' is not sent: it is none of the API's.",
         f"column '{NOTE}' is not sent: it is none of the API's.",
-    ] == columns.check_header("f.csv", header)
-    made({**dict.fromkeys(header, ""), **PLAIN, "token": "t-1", "country": "DE"}, columns)
-    assert [] == columns.warnings()
+    ] == reader.check_header("f.csv", header)
+    made({**dict.fromkeys(header, ""), **PLAIN, "token": "t-1", "country": "DE"}, reader)
+    assert [] == reader.warnings()
 
 
 @pytest.mark.parametrize(
@@ -286,6 +301,8 @@ def test_a_header_s_columns_that_are_not_sent_are_told_once() -> None:
         (Columns(), ["customer_id", "device_id", "push_id"], "give all rows the same with --set platform=VALUE. Its"),
         (Columns(), [f"c{number}" for number in range(30)], "c19 …"),
         (Columns(), ["x" * 1000], "Its columns: " + "x" * 60),
+        (Columns(), ["\x1b[2J\rdevice_id", "n\u202eo"], "Its columns: \\x1b[2J\\rdevice_id, n\\u202eo"),
+        (Columns(), ["customer_id\x07"], "Did you mean customer_id\\x07? Its columns: customer_id\\x07"),
         (
             Columns.parse(column=["push_id=tokn"]),
             ["token"],
@@ -302,7 +319,7 @@ def test_a_header_s_columns_that_are_not_sent_are_told_once() -> None:
 def test_a_header_without_what_is_needed_is_refused(columns: Columns, header: list[str], message: str) -> None:
     """Before the first row is sent, with what to type."""
     with pytest.raises(ConfigError) as refused:
-        columns.check_header("f.csv", header)
+        Reader(columns).check_header("f.csv", header)
     assert message in str(refused.value)
     assert len(str(refused.value)) < 600
 
@@ -317,7 +334,7 @@ def test_a_header_without_what_is_needed_is_refused(columns: Columns, header: li
 )
 def test_a_header_with_what_is_needed_is_taken(columns: Columns, header: list[str]) -> None:
     """Columns, constants and the lesser validation count."""
-    assert [] == columns.check_header("f.csv", header)
+    assert [] == Reader(columns).check_header("f.csv", header)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -366,7 +383,7 @@ def test_a_dead_letter_is_read_as_its_row_was(
     columns = Columns.parse(
         column=[f"{renamed}=uid"] if renamed else [], set_=["model=Pixel"] if constant else [], validate=validate
     )
-    first = columns.read(row(fields))
+    first = Reader(columns).read(row(fields))
     again = read_again(failed(first))
 
     assert type(first) is type(again)
@@ -381,7 +398,7 @@ def test_a_dead_letter_is_read_as_its_row_was(
 @given(raw=st.binary(max_size=40), cut=st.booleans())
 def test_the_letter_of_an_unreadable_row_stays_the_same(*, raw: bytes, cut: bool) -> None:
     """It is invalid again, with the same bytes, until somebody writes the fields."""
-    first = Columns().read(Row(PLACE, None, "not valid JSON", raw, len(raw) + 5 * cut))
+    first = Reader(Columns()).read(Row(PLACE, None, "not valid JSON", raw, len(raw) + 5 * cut))
     again = read_again(failed(first))
 
     assert isinstance(again, Unsent)
@@ -403,17 +420,17 @@ def test_the_mapping_of_this_run_lies_on_top_of_the_letter_s() -> None:
     note = {
         "mapping": {"columns": {"customer_id": "uid", "push_id": "token"}, "set": {"platform": "iOS", "model": "old"}}
     }
-    columns = Columns.parse(column=["model=modell", "push_id=tok"], set_=["customer_id=u-9"])
+    reader = Reader(Columns.parse(column=["model=modell", "push_id=tok"], set_=["customer_id=u-9"]))
     fields = {"uid": "u-1", "device_id": "d-1", "token": "t-1", "tok": "t-2", "modell": "new", "junk": "x"}
-    record = made({**fields, NOTE: note}, columns)
+    record = made({**fields, NOTE: note}, reader)
 
     assert Device("u-9", "d-1", {"platform": "iOS", "push_id": "t-2", "model": "new"}) == record.device
     assert record.mapping == {
         "columns": {"push_id": "tok", "model": "modell"},
         "set": {"platform": "iOS", "customer_id": "u-9"},
     }
-    made({**fields, NOTE: note}, columns)
-    assert ["field 'uid'", "field 'token'", "field 'junk'"] == [text.split(" is not")[0] for text in columns.warnings()]
+    made({**fields, NOTE: note}, reader)
+    assert ["field 'uid'", "field 'token'", "field 'junk'"] == [text.split(" is not")[0] for text in reader.warnings()]
 
 
 @pytest.mark.parametrize(
@@ -462,10 +479,10 @@ def test_only_a_line_supersedes(line: object) -> None:
 @pytest.mark.parametrize("own", ["text", 7, None, ["x"]])
 def test_a_row_s_own_field_of_that_name_is_kept(own: object) -> None:
     """It is a field like any other that is not sent; the letter keeps it as `previous`, and reading gives it back."""
-    columns = Columns()
-    first = made({**PLAIN, NOTE: own}, columns)
+    reader = Reader(Columns())
+    first = made({**PLAIN, NOTE: own}, reader)
     assert (DEVICE, {**PLAIN, NOTE: own}) == (first.device, first.row.fields)
-    assert [f"field '{NOTE}' is not sent: it is none of the API's."] == columns.warnings()
+    assert [f"field '{NOTE}' is not sent: it is none of the API's."] == reader.warnings()
 
     written = failed(first)
     assert own == orjson.loads(written)[NOTE]["previous"]
@@ -508,7 +525,7 @@ def test_what_is_noted_of_an_unreadable_row(note: dict[str, object], raw: bytes,
 )
 def test_whatever_stands_in_a_note_it_never_raises(note: dict[str, object], fields: dict[str, object]) -> None:
     """And a letter can be written of what comes out."""
-    read = Columns().read(row({**fields, NOTE: note}))
+    read = Reader(Columns()).read(row({**fields, NOTE: note}))
     assert NOTE not in (read.row.fields or {}) or "previous" in note
     assert failed(read).endswith(b"\n")
 
@@ -536,6 +553,6 @@ class Hostile:
 def test_values_of_other_people_s_classes_never_raise(name: str, columns: Columns) -> None:
     """Rows in memory may hold anything at all."""
     for fields in ({**PLAIN, name: Hostile()}, {**PLAIN, "attributes": {name: Hostile()}}):
-        assert isinstance(columns.read(row(fields)), (Record, Unsent))
+        assert isinstance(Reader(columns).read(row(fields)), (Record, Unsent))
     hostile = unsent({**PLAIN, "attributes": {"push_id": Hostile()}})
     assert "the row cannot be read: RuntimeError" == hostile.reason

@@ -270,10 +270,20 @@ def test_something_is_in_flight(in_flight: Any) -> None:
     [(resource.RLIM_INFINITY, 512), (100_000, 512), (256, 156), (100, 16)],
 )
 def test_requests_in_flight_leave_files_for_the_rest(monkeypatch: pytest.MonkeyPatch, files: int, most: int) -> None:
-    """Without a number the system's limit of open files bounds the connections; a number that was given is used."""
+    """The system's limit of open files bounds the connections; a number that was given is used, or refused."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     assert most == Network().most_in_flight
-    assert 1000 == Network(in_flight=1000).most_in_flight
+    allowed = max(16, int(min(10_000, files - 100))) if files != resource.RLIM_INFINITY else 10_000
+    assert allowed == Network(in_flight=allowed).most_in_flight
+
+
+def test_more_in_flight_than_open_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows must not fail for want of sockets, which is no fault of theirs."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    assert (
+        "157 requests in flight are more than the limit of 256 open files allows: raise it with ulimit -n 257, "
+        "or let at most 156 be in flight"
+    ) == _refusal(lambda: Network(in_flight=157).most_in_flight)
 
 
 # --- where to --------------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
+import pickle
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -18,7 +20,9 @@ from hypothesis import strategies as st
 
 from moe_bulk.deadletter import as_json, clean, letter
 from moe_bulk.outcome import Result, Status
-from moe_bulk.record import RAW_KEPT, Position, Row
+from moe_bulk.record import RAW_KEPT, Number, Position, Row
+from moe_bulk.sources.lines import Pieces
+from moe_bulk.sources.ndjson import Ndjson
 
 PLACE = Position("devices.csv", 7, 120, 1)
 
@@ -201,6 +205,9 @@ VALUES: list[tuple[object, object]] = [
     (float("nan"), None),
     (float("inf"), None),
     (Real(1.5), 1.5),
+    (Number("nan"), None),
+    (Number("1_0.50"), 10.5),
+    (Number(" 1.5\n"), 1.5),
     (Decimal("1.10"), "1.10"),
     (datetime(2026, 11, 23, tzinfo=UTC), "2026-11-23T00:00:00+00:00"),
     (date(2026, 11, 23), "2026-11-23"),
@@ -317,6 +324,41 @@ def test_letter_keeps_simple_values_as_they_are(simple: dict[str, object], odd: 
     assert [(value, type(value)) for value in simple.values()] == [(said[name], type(said[name])) for name in simple]
     assert len({*odd, *simple, "_moe_bulk"}) == len(said)
     assert orjson.loads(line).keys() == said.keys()
+
+
+def again(line: bytes) -> dict[str, object]:
+    """Read a row as an upload does."""
+    feed = iter([line])
+    ((row,),) = Ndjson("f", Pieces(lambda: next(feed, b""), max_row=1_000_000)).batches()
+    assert row.fields is not None
+    return row.fields
+
+
+SPELLING = st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
+NESTED = st.recursive(
+    SPELLING, lambda inner: st.lists(inner).map(lambda each: f"[{','.join(each)}]") | inner.map('{{"n":{}}}'.format)
+)
+
+
+@given(st.lists(NESTED, min_size=1))
+def test_letter_keeps_numbers_as_they_were_spelt(values: list[str]) -> None:
+    """An upload of the letter gives the same letter, byte for byte: no id loses its digits on the way."""
+    row = ",".join(f'"k{number}":{value}' for number, value in enumerate(values))
+
+    first = letter(failed(again(f"{{{row}}}".encode())))
+    fields = again(first)
+    del fields["_moe_bulk"]
+
+    assert first.startswith(f"{{{row},".encode())
+    assert first == letter(failed(fields))
+
+
+@pytest.mark.parametrize("beside", [None, "\ud800"], ids=["plain", "beside half a character"])
+def test_letter_spells_numbers_beside_anything(beside: object) -> None:
+    """Other values of the row, and a copy of the number, change nothing."""
+    number = pickle.loads(pickle.dumps(copy.deepcopy(Number("1.10"))))  # noqa: S301 - it is our own
+
+    assert letter(failed({"a": [number], "beside": beside})).startswith(b'{"a":[1.10],')
 
 
 @given(ANY)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from moe_bulk import device as device_module
 from moe_bulk.device import FIELDS, MAX_BODY, Device, Problem, fold, problems
+from moe_bulk.record import Number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,11 +153,15 @@ def test_text_stays_text(name: str, value: object, text: str) -> None:
     ("value", "said"),
     [
         (1.1, "1.1 is a JSON number that loses its spelling: quote it"),
+        (Number("1.10"), "1.10 is a JSON number that loses its spelling: quote it"),
+        (Number("1e400"), "1e400 is a JSON number that loses its spelling: quote it"),
+        (Number("18446744073709551617"), "18446744073709551617 is a JSON number that loses its spelling: quote it"),
         (float("nan"), "nan is no text: use null"),
         (float("inf"), "inf is no text: use null"),
         (2**64, "18446744073709551616 is a JSON number of more than 64 bits: quote it"),
         (-(2**63) - 1, "-9223372036854775809 is a JSON number of more than 64 bits: quote it"),
         pytest.param(10**5000, "(int) is a JSON number of more than 64 bits: quote it", id="huge"),
+        ([Number("1.10")], "[1.10] is no text but list: give one value"),
         ([], "[] is no text but list: give one value"),
         ({"a": 1}, "{'a': 1} is no text but dict: give one value"),
         (b"tok", "b'tok' is no text but bytes: give one value"),

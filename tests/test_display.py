@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from typing import cast
 
 import pytest
 
@@ -94,7 +93,7 @@ def test_a_broken_stream_is_let_go() -> None:
     let_go_of(writer)
     writer.close()
     let_go_of(None)
-    let_go_of(cast("io.TextIOWrapper", writer))
+    let_go_of(writer)
 
 
 def test_closed_standard_streams_are_filled() -> None:

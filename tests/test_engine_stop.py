@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from moe_bulk.channel import Channel
 from moe_bulk.config import Rate, Retry
 from moe_bulk.engine import DRAIN_SECONDS, Engine
 from moe_bulk.errors import AccountRefused, CredentialsRejected, DestinationWrong, Interrupted, RunStopped
@@ -249,6 +250,26 @@ def test_a_left_stream_s_device_keeps_its_order() -> None:
 
     first, second = run_virtually(main)
     assert first[1] <= second[0]
+
+
+def test_leaving_a_stream_disturbs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of streams may come and go: the others are only woken where they may have waited for room."""
+
+    async def main() -> bool:
+        machine = Machine()
+        woken: list[Channel] = []
+
+        def wake(channel: Channel) -> None:
+            woken.append(channel)
+
+        monkeypatch.setattr(Channel, "wake", wake)
+        async with engine_on(Service(machine.now), machine.clock) as engine:
+            channels = [engine.open() for _ in range(3)]
+            engine.leave(channels[0])
+            alone = list(woken)
+        return alone == channels[:1]
+
+    assert run_virtually(main)
 
 
 def test_leaving_after_the_engine_was_closed() -> None:

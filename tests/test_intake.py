@@ -126,13 +126,27 @@ async def test_items_that_are_no_mappings_are_invalid_rows() -> None:
 
 @pytest.mark.parametrize(
     ("paths", "said"),
-    [((), "at least one"), (("a.csv", "b.csv", "a.csv"), "a.csv stands twice"), (("-", "-"), "- stands twice")],
+    [
+        ((), "at least one"),
+        (("a.csv", "b.csv", "a.csv"), "a.csv stands twice"),
+        (("-", "-"), "- stands twice"),
+        (("a.csv", "./a.csv"), "./a.csv stands"),
+    ],
 )
 def test_files_are_named_once(paths: tuple[str, ...], said: str) -> None:
     """A file that is named twice would give two rows with one identity."""
     with pytest.raises(ConfigError) as caught:
         Files(paths)
     assert said in str(caught.value)
+
+
+def test_files_are_told_apart_by_what_they_are(tmp_path: Path) -> None:
+    """A link is the file it leads to; addresses and what names no file are compared as they stand."""
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    with pytest.raises(ConfigError, match=r"link\.csv stands twice"):
+        Files((str(tmp_path / "a.csv"), str(tmp_path / "link.csv")))
+    assert 4 == len(Files(("s3://b/a.csv", "s3://b/./a.csv", "a\0", "-")).paths)
 
 
 def test_a_limit_is_at_least_one_row() -> None:
@@ -203,6 +217,15 @@ async def test_warnings_name_what_is_not_sent(tmp_path: Path) -> None:
     assert [] == intake.warnings
     assert [1] == [len(batch) async for batch in intake.batches()]
     assert ["field 'shape' is not sent: it is none of the API's."] == intake.warnings
+
+
+async def test_each_intake_warns_anew() -> None:
+    """One way of reading, used for several runs, tells each of them what is not sent."""
+    reading = Reading()
+    for _ in range(2):
+        intake = Intake([{**device(1), "shape": "round"}], reading)
+        assert [1] == [len(batch) async for batch in intake.batches()]
+        assert ["field 'shape' is not sent: it is none of the API's."] == intake.warnings
 
 
 @pytest.mark.parametrize("second", ["missing.csv", "headless.csv"])

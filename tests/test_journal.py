@@ -139,7 +139,7 @@ def test_write_to_a_full_disk_breaks_the_file(tmp_path: Path, disk: Disk) -> Non
     file = AppendOnlyFile(disk, tmp_path / "file")
     expected = (
         f"the run folder {tmp_path} cannot be used: No space left on device. "
-        "Free at least 1 MB there, then run the same command again"
+        "Free at least 1 MB there, then run the same command again with --fresh"
     )
 
     with pytest.raises(JournalError) as caught:

@@ -251,12 +251,46 @@ def test_an_acceptance_ends_the_outage() -> None:
 
 @pytest.mark.parametrize("told", [throttled(3.0), DOOMED])
 def test_a_probe_that_tells_nothing_makes_room_for_the_next(told: Outcome) -> None:
-    """A 429 or a firewall's refusal neither ends the outage nor blocks the probes, nor lengthens their intervals."""
+    """A 429 or a firewall's refusal neither ends the outage nor blocks the probes; they come more seldom, as ever."""
     of = policy()
     declare(of)
     of.outage.sending("probe")
     decide(of, "probe", told, now=5.0)
-    assert (True, 6.0) == (of.outage.declared, of.outage.send_at(5.0))
+    assert (True, 7.0) == (of.outage.declared, of.outage.send_at(5.0))
+    of.outage.sending("another")
+    decide(of, "another", told, now=7.0)
+    assert 11.0 == of.outage.send_at(7.0)
+
+
+@pytest.mark.parametrize("told", [throttled(), throttled(3.0), BROKEN])
+def test_an_outage_ends_at_its_limit_whatever_the_probes_are_told(told: Outcome) -> None:
+    """Also a service that answers 429 to each of them: it has accepted nothing for so long."""
+    of = policy(outage_limit=600.0)
+    declare(of)
+    for number in range(100):  # pragma: no branch  it stops before
+        at = of.outage.send_at(0.0)
+        assert at is not None
+        of.outage.sending(number)
+        decision = decide(of, number, told, now=at)
+        if isinstance(decision, Stop):
+            break
+    assert isinstance(decision, Stop)
+    assert isinstance(decision.error, ServiceUnavailable)
+    assert (600.0, True) == (at, number < 30)
+
+
+def test_a_firewall_s_refusals_in_an_outage_end_as_what_they_are() -> None:
+    """Three of them tell more than the end of the patience; a single one ends at that."""
+    of = policy(outage_limit=60.0)
+    declare(of)
+    for number in range(2):
+        assert Settle(Status.REJECTED) == decide(of, f"doomed {number}", DOOMED, now=1.0)
+    decision = decide(of, "doomed 2", DOOMED, now=60.0)
+    assert isinstance(decision, Stop)
+    assert isinstance(decision.error, AccountRefused)
+    decision = decide(of, "doomed 3", DOOMED, now=61.0)
+    assert isinstance(decision, Stop)
+    assert isinstance(decision.error, ServiceUnavailable)
 
 
 def test_others_on_their_way_do_not_disturb_the_probe() -> None:

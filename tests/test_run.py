@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_bulk.clock import Clock
-from moe_bulk.config import FailureLimit, Rate, Retry
+from moe_bulk.config import Credentials, FailureLimit, Rate, Retry
 from moe_bulk.errors import (
     CredentialsRejected,
     JournalError,
@@ -36,6 +36,7 @@ from moe_bulk.journal import AppendOnlyFile
 from moe_bulk.outcome import FAILED
 from moe_bulk.run import Run, RunView
 from moe_bulk.rundir import RunFolder
+from moe_bulk.uploader import Uploader
 from tests.fake_service import KEY, FakeService, accept, answer, device, devices
 from tests.virtual import run_virtually
 
@@ -269,6 +270,32 @@ def test_a_watcher_that_raises(out: Path) -> None:
     assert [] == ended.service.seen
 
 
+def test_a_bug_on_the_way_out(out: Path) -> None:
+    """What the caller handed in may break, such as a client that was closed: that is no interruption."""
+
+    async def main() -> None:
+        async with httpx.AsyncClient() as client:
+            pass
+        async with Uploader(Credentials("WORKSPACE", KEY, data_center="01"), client=client) as uploader:
+            await uploader.run(devices(5), out=out)
+
+    with pytest.raises(RuntimeError, match="the httpx client that was handed in is closed"):
+        run_virtually(main)
+    summary = written(out).summary
+    assert 2 == summary["exit_code"]
+    assert summary["stopped"].startswith("the caller's own code raised RuntimeError: the httpx client")
+    assert 5 == summary["counts"]["unsettled"]
+
+
+def test_the_version_is_read_once(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the end of a run, when there may be no file left to open."""
+
+    def watch(_: RunView) -> None:
+        monkeypatch.setattr("importlib.metadata.distribution", None)
+
+    assert deliver(devices(1), out, watch=watch).written.summary["version"]
+
+
 def test_cancelled(out: Path) -> None:
     """A cancellation leaves complete files: what settled is written, the rest is unsettled, exit code 130."""
 
@@ -336,6 +363,27 @@ def test_a_disk_that_cannot_be_synced_stops_the_run(out: Path, monkeypatch: pyte
     assert len(ended.service.seen) < 1000
     assert "Input/output error" in ended.written.summary["stopped"]
     assert 3 == ended.written.summary["exit_code"]
+
+
+def test_a_broken_disk_waits_ten_seconds_for_what_is_on_its_way(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other stop does: what takes longer is aborted, and its row stays unsettled."""
+    monkeypatch.setattr("moe_bulk.journal.sync_to_disk", refuse)
+
+    async def at_once(work: Callable[[], None]) -> None:
+        work()  # a thread would take its time, and the virtual clock does not wait for it
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", at_once)
+
+    async def rows() -> AsyncIterator[Mapping[str, object]]:
+        yield device(1)
+        await asyncio.sleep(20.5)  # the first is written in second 20, and the disk is found broken in second 21
+        yield device(2)
+
+    ended = deliver(rows(), out, latency=20.0)
+    assert isinstance(ended.error, JournalError)
+    summary = ended.written.summary
+    assert (1, 1) == (summary["counts"]["accepted"], summary["counts"]["unsettled"])
+    assert summary["ended_at"] - summary["started_at"] < 32
 
 
 def test_a_disk_that_fails_at_the_very_end_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -583,7 +631,8 @@ def results_of(data: bytes, name: str) -> Written | None:
 
 def compressed_or_utf16(data: bytes) -> bool:
     """Tell whether the first bytes announce something that is no text."""
-    return data.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"\xff\xfe", b"\xfe\xff"))
+    compressed = (b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"PK\x03\x04", b"PAR1")
+    return data.startswith((*compressed, b"\xff\xfe", b"\xfe\xff"))
 
 
 TEXTURE = st.one_of(

@@ -18,7 +18,16 @@ import pytest
 from moe_bulk.errors import JournalError, RunHeld, RunRefused
 from moe_bulk.outcome import Result, Status
 from moe_bulk.record import Position, Row
-from moe_bulk.rundir import RunFolder, default_out, hold, looks_like_run, open_lock, stranger, sync_folder
+from moe_bulk.rundir import (
+    RunFolder,
+    default_out,
+    hold,
+    looks_like_run,
+    open_lock,
+    stranger,
+    sync_folder,
+    within_run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +111,15 @@ def test_default_out_of_a_glob_is_named_by_the_first_match(tmp_path: Path) -> No
     assert here / "a.csv.run" == default_out([f"{tmp_path}/*/*.csv"], sandbox=False, cwd=here)
     assert here / "in.run" == default_out([f"{tmp_path}/[0i]*"], sandbox=False, cwd=here)
     assert here / "b.csv.run" == default_out([f"{tmp_path}/*/[b-z]*.*"], sandbox=False, cwd=here)
+
+
+def test_globs_skip_what_is_ours(tmp_path: Path) -> None:
+    """A run folder, what lies in it, and the lock that a killed run left behind; nobody else's locks."""
+    for name in ("d.csv.run", "out"):
+        earlier_run(tmp_path / name)
+        (tmp_path / f"{name}.lock").touch()
+    names = ["d.csv.run", "d.csv.run/results.ndjson", "d.csv.run.lock", "out.lock", "gone.run.lock", "d.csv", "d.lock"]
+    assert [True] * 5 + [False] * 2 == [within_run(tmp_path / name) for name in names]
 
 
 def test_default_out_of_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
@@ -190,6 +208,23 @@ def test_summary_that_cannot_be_written(tmp_path: Path) -> None:
 
         with pytest.raises(JournalError, match="run cannot be used: "):
             folder.write_summary({})
+
+
+def test_summary_on_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a summary takes room where there is none; what stood there stays."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with RunFolder.claim(tmp_path / "run", fresh=False) as folder:
+        folder.write_summary({"a": 1})
+        monkeypatch.setattr("moe_bulk.rundir.sync_to_disk", full)
+
+        with pytest.raises(JournalError, match="No space left"):
+            folder.write_summary({"a": 2})
+
+        assert [folder.summary] == list(folder.path.iterdir())
+        assert {"a": 1} == orjson.loads(folder.summary.read_bytes())
 
 
 def test_a_finished_run_is_refused_without_fresh(tmp_path: Path) -> None:
@@ -342,8 +377,7 @@ def test_a_folder_within_a_file_is_an_error(tmp_path: Path) -> None:
     """What the system says is passed on."""
     (tmp_path / "file").touch()
 
-    with pytest.raises(JournalError, match="Not a directory"):
-        RunFolder.claim(tmp_path / "file" / "run", fresh=False)
+    assert f"the run folder {tmp_path}/file/run cannot be used: Not a directory. " in refusal(tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize(("euid", "told"), [(0, None), (1000, "belongs to another user (id 0)")])
@@ -487,10 +521,20 @@ def test_a_lock_file_that_its_holder_removed_meanwhile_is_opened_anew(tmp_path: 
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="only some systems have a folder that takes nothing")
-def test_a_lock_that_cannot_be_created(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/proc/run", "/proc/a/run"])
+def test_a_folder_that_cannot_be_created_is_refused(path: str) -> None:
+    """Nothing was sent, so it is a refusal, and it speaks of the folder that was named."""
+    said = refusal(Path(path))
+
+    assert said.startswith(f"the run folder {path} cannot be used: No such file or directory. ")
+    assert "--out" in said
+    assert "lock" not in said
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only some systems have a folder that takes nothing")
+def test_a_lock_that_cannot_be_created() -> None:
     """A folder may be ours while the one around it is not: the message says which one it is about."""
-    with pytest.raises(JournalError, match="Its lock file stands beside it, in /proc"):
-        RunFolder.claim(Path("/proc/run"), fresh=False)
+    assert refusal(Path("/proc/self")).endswith("Its lock file stands beside it, in /proc")
 
 
 def contend(path: str, ours: Connection) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_bulk.columns import Columns, Unsent
+from moe_bulk.columns import Columns, Reader, Unsent
 from moe_bulk.device import FIELDS, Device
 from moe_bulk.sources import open_source
 
@@ -36,11 +36,11 @@ def script() -> ModuleType:
 
 def read(name: str) -> tuple[list[Record | Unsent], list[str]]:
     """Read a sample, and give the warnings."""
-    source, columns = open_source(SAMPLES / name), Columns()
-    warned = columns.check_header(name, source.columns) if source.columns else []
-    made = [columns.read(row) for batch in source.batches() for row in batch]
+    source, reader = open_source(SAMPLES / name), Reader(Columns())
+    warned = reader.check_header(name, source.columns) if source.columns else []
+    made = [reader.read(row) for batch in source.batches() for row in batch]
     source.close()
-    return made, warned + columns.warnings()
+    return made, warned + reader.warnings()
 
 
 def test_the_files_are_what_the_script_makes(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_bulk.record import Position, Row
+from moe_bulk.record import Number, Position, Row
 from moe_bulk.sources.base import MAX_BATCH
 from moe_bulk.sources.lines import Pieces
 from moe_bulk.sources.ndjson import Ndjson
@@ -71,6 +71,14 @@ def test_what_was_written_is_read(written: list[dict[str, object]]) -> None:
         (b"null", "a row is a JSON object of fields; this is a JSON null"),
         (b'{"a":1', "not valid JSON: "),
         (b'{"a":NaN}', "not valid JSON: "),
+        (b'{"a":1e400,"b":NaN}', "not valid JSON: number is infinity"),
+        (b'{"a":1e400,"b":-Infinity}', "not valid JSON: number is infinity"),
+        (b'{"a":1e400,"b":"\\ud800"}', "not valid JSON: number is infinity"),
+        (b'{"a":1e400,"b":"\xe9"}', "byte 17 of the row (0xe9) is not UTF-8"),
+        (b'{"a":1e400', "not valid JSON: number is infinity"),
+        (b"1e400", "a row is a JSON object of fields; this is a JSON number"),
+        (b'{"a":1e400,"b":' + b"[" * 5000 + b"]" * 5000 + b"}", "not valid JSON: number is infinity"),
+        (b'{"a":1.5,"b":' + b"[" * 1000 + b"]" * 1000 + b"}", "not valid JSON for a row: nested too deep"),
         (b'{"a":1}{"a":2}', "not valid JSON: "),
         (b'{"a":"\xe9"}', "byte 7 of the row (0xe9) is not UTF-8"),
         (b"[" * 5000, "not valid JSON: "),
@@ -110,3 +118,56 @@ def test_batches_are_bounded_and_pauses_are_passed_on() -> None:
 
     assert [0, 1, 0, MAX_BATCH, MAX_BATCH] == [len(batch) for batch in source.batches()]
     assert source.columns is None
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "1.10",
+        "-0",
+        "-0.0",
+        "1E5",
+        "1e400",
+        "1e-400",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "12345678901234567890123",
+        "1" * 5000,
+    ],
+)
+@pytest.mark.parametrize(
+    "line", ['{{"a":{}}}', '{{"b":0,"a":{},"c":"1.1"}}', '{{"c":[{{"a":"-0"}},{{"d":7}}],"a":{}}}']
+)
+def test_a_number_keeps_its_spelling(line: str, spelling: str) -> None:
+    """A parser would round it, and somebody who mends the dead letter would send another id."""
+    (row,) = rows(line.format(spelling).encode())
+
+    assert row.fields is not None
+    assert (Number, spelling) == (type(row.fields["a"]), str(row.fields["a"]))
+
+
+def test_a_number_within_a_value_keeps_its_spelling() -> None:
+    """At any depth."""
+    (row,) = rows(b'{"a":{"b":[{"c":"x"},[1.10,7]]}}')
+    assert str(row.fields) == "{'a': {'b': [{'c': 'x'}, [1.10, 7]]}}"
+
+
+@pytest.mark.parametrize("number", [0, 7, 2**64 - 1, -(2**63)])
+@pytest.mark.parametrize("beside", ['"-0"', "1.10", "[]"])
+def test_an_integer_of_64_bits_stays_one(number: int, beside: str) -> None:
+    """Whatever stands beside it."""
+    (row,) = rows(f'{{"a":{number},"b":{beside}}}'.encode())
+
+    assert row.fields is not None
+    assert (int, number) == (type(row.fields["a"]), row.fields["a"])
+
+
+def test_the_last_of_equal_keys_counts() -> None:
+    """With and without numbers that are read exactly."""
+    assert [{"a": 2}, {"a": Number("2.50")}] == [row.fields for row in rows(b'{"a":1,"a":2}\n{"a":1.5,"a":2.50}')]
+
+
+def test_deep_nesting_is_a_row() -> None:
+    """Where no number needs a second look, it may be as deep as the parser takes it."""
+    (row,) = rows(b'{"a":' + b"[" * 1000 + b"7" + b"]" * 1000 + b"}")
+    assert row.problem is None

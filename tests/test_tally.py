@@ -175,23 +175,6 @@ def test_latency_is_right_to_one_percent(values: list[float], share: float) -> N
     assert latency.percentile(share) == pytest.approx(exact, rel=0.01)
 
 
-@given(st.lists(st.floats(0, 1e6)), st.lists(st.floats(0, 1e6)))
-def test_latencies_merged_are_those_of_all_answers(one: list[float], other: list[float]) -> None:
-    """Two parts of a run, merged, say what one whole would have said."""
-    first, second, whole = Latency(), Latency(), Latency()
-    for value in one:
-        first.add(value)
-    for value in other:
-        second.add(value)
-    for value in one + other:
-        whole.add(value)
-
-    first.merge(second)
-
-    assert [whole.percentile(s) for s in (0.5, 0.99)] == [first.percentile(s) for s in (0.5, 0.99)]
-    assert whole.count == first.count
-
-
 def test_latency_memory_is_bounded() -> None:
     """From a microsecond to three hours there are some hundred buckets to a power of ten, and no more."""
     latency = Latency()

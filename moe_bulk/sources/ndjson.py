@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import json
+from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import orjson
 
-from moe_bulk.record import Position, Row
+from moe_bulk.record import Number, Position, Row
 from moe_bulk.sources.base import MAX_BATCH
 from moe_bulk.sources.lines import BLANKS, bad_row, long_rows, not_utf8
 
@@ -15,7 +17,18 @@ if TYPE_CHECKING:
 
     from moe_bulk.sources.lines import Piece, Pieces
 
-_KINDS = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
+_KINDS = {
+    list: "array",
+    str: "string",
+    int: "number",
+    float: "number",
+    Number: "number",
+    bool: "boolean",
+    type(None): "null",
+}
+
+_EXACT: Final[frozenset[type]] = frozenset({str, bool, type(None)})
+"""What a value of a common row is: orjson gives it as it was written."""
 
 
 class Ndjson:
@@ -44,16 +57,70 @@ class Ndjson:
                 fields = orjson.loads(raw)
             except orjson.JSONDecodeError as error:
                 if raw.strip(BLANKS):
-                    batch.append(bad_row(Position(source, line, offset), _broken(raw, error), raw))
+                    batch.append(_refused(Position(source, line, offset), raw, error))
             else:
                 place = Position(source, line, offset)
-                batch.append(Row(place, fields) if type(fields) is dict else bad_row(place, _no_row(fields), raw))
+                if type(fields) is not dict:
+                    batch.append(bad_row(place, _no_row(fields), raw))
+                elif _EXACT.issuperset(map(type, fields.values())):
+                    batch.append(Row(place, fields))
+                else:
+                    batch.append(_spelt(place, raw, fields))
             offset += len(raw) + 1
             if len(batch) == MAX_BATCH:
                 yield batch
                 batch = []
         if batch:
             yield batch
+
+
+def _spelt(place: Position, raw: bytes, fields: dict[str, object]) -> Row:
+    """The row with its numbers as they were written: orjson rounds `1.10` and integers of more than 64 bits."""
+    if not _is_lossy(fields, minus_zero=b"-0" in raw):
+        return Row(place, fields)
+    try:
+        return Row(place, cast("dict[str, object]", _exactly(raw)))
+    except RecursionError:
+        return bad_row(place, "not valid JSON for a row: nested too deep to keep the spelling of its numbers", raw)
+
+
+def _is_lossy(fields: dict[str, object], *, minus_zero: bool) -> bool:
+    """Whether a number in it, at any depth, may have been written otherwise."""
+    rest: list[object] = [fields]
+    for value in rest:
+        kind = type(value)
+        if kind is dict:
+            rest += cast("dict[str, object]", value).values()
+        elif kind is list:
+            rest += cast("list[object]", value)
+        elif kind is float or (minus_zero and kind is int and value == 0):
+            return True
+    return False
+
+
+def _refused(place: Position, raw: bytes, error: orjson.JSONDecodeError) -> Row:
+    """A bad row, or a good one: orjson refuses `1e400`, which is valid JSON."""
+    if error.msg.startswith("number is infinity"):
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            value = _exactly(raw)
+            # the standard library takes halves of characters, which orjson does not: then it raises here
+            orjson.dumps(value, default=str)
+            return Row(place, value) if type(value) is dict else bad_row(place, _no_row(value), raw)
+    return bad_row(place, _broken(raw, error), raw)
+
+
+def _exactly(raw: bytes) -> object:
+    return json.loads(raw.decode(), parse_float=Number, parse_int=_integer, parse_constant=_no_constant)
+
+
+def _integer(spelling: str) -> int | Number:
+    """Integers of 64 bits stay what they are; 20 characters hold them all."""
+    value = int(spelling) if len(spelling) <= 20 and spelling != "-0" else None
+    return value if value is not None and -(2**63) <= value < 2**64 else Number(spelling)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
 
 
 def _broken(raw: bytes, error: orjson.JSONDecodeError) -> str:
