@@ -109,6 +109,15 @@ class _Connector(aiohttp.TCPConnector):
         await super().close(abort_ssl=abort_ssl)
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer without the words behind its status: httpx-aiohttp fails on those that are not UTF-8."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> Self:
+        await super().start(connection)
+        self.reason = ""
+        return self
+
+
 class _Discreet(httpx.AsyncBaseTransport):
     """Leaves out the words behind an answer's status: they are a stranger's, and httpx logs them as they are."""
 
@@ -178,20 +187,52 @@ def environment_proxy(url: str) -> Proxy | None:
 # --- the client ------------------------------------------------------------------------------------------------------
 
 
+class _Answer:
+    """What has come of an answer so far: an attempt may end in the midst of it."""
+
+    response: httpx.Response | None = None
+    body = b""
+    whole = False
+
+    async def read(self, response: httpx.Response) -> None:
+        """At most `ANSWER_KEPT` bytes, decoded; the rest of a longer answer is not read."""
+        self.response = response
+        if response.is_stream_consumed:  # the caller's transport or event hook has read it, httpx.MockTransport does
+            self.body, self.whole = response.content[: wire.ANSWER_KEPT], True
+            return
+        raw = bytearray()
+        try:
+            async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
+                async for chunk in chunks:
+                    raw += chunk
+                    if len(raw) >= wire.ANSWER_KEPT:
+                        break
+            self.whole = True
+        finally:
+            self.body = wire.decode_body(bytes(raw[: wire.ANSWER_KEPT]), response.headers.get("content-encoding", ""))
+            if not response.is_closed:
+                with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await response.aclose()
+
+    def judged(self, epoch: float, secret: str) -> Outcome | None:
+        """What it means, or None where too little of it came to tell.
+
+        Only a whole answer accepts a record; for a refusal its head is enough, whatever becomes of the body.
+        """
+        if self.response is None or (self.response.is_success and not self.whole):
+            return None
+        return wire.judge(self.response.status_code, self.response.headers, self.body, now=epoch, secret=secret)
+
+
 def default_transport(url: str, ca_bundle: str | None = None) -> AiohttpTransport:
     """The transport that carries the bytes where the caller brings none; open it inside a running event loop."""
     context = tls_context(ca_bundle)
 
     def session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=_Connector(context), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        )
+        connector, jar = _Connector(context), aiohttp.DummyCookieJar()
+        return aiohttp.ClientSession(connector=connector, cookie_jar=jar, response_class=_Response, trust_env=False)
 
     return AiohttpTransport(verify=context, client=session, proxy=environment_proxy(url))
-
-
-def _no_cookies() -> CookieJar:
-    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 class Client:
@@ -227,7 +268,7 @@ class Client:
             # The client is ours but never entered: leaving it would close a transport that may be the caller's.
             self._http = httpx.AsyncClient(
                 transport=_Discreet(self._transport or self._open_transport()),
-                cookies=_no_cookies(),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 trust_env=False,
                 follow_redirects=False,
             )
@@ -253,27 +294,26 @@ class Client:
         """
         held: list[_Held] = []
         token = _held.set(held)
-        outcome = wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
+        answer = _Answer()
+        missing = wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
         try:
             with anyio.move_on_after(self._timeout):
-                outcome = await self._exchange(record)
-            return outcome
+                missing = await self._exchange(record, answer) or missing
+            return answer.judged(self._epoch(), self._secrets[0].reveal()) or missing
         finally:
             _held.reset(token)
-            if outcome.http_status is None:
+            if not answer.whole:
                 for carrier in held:
                     carrier.abort()
 
-    async def _exchange(self, record: Record) -> Outcome:
+    async def _exchange(self, record: Record, answer: _Answer) -> Outcome | None:
         http, request = self._entered(), self._request(record)
         try:
-            response = await http.send(request, stream=True, auth=None, follow_redirects=False)
-            body = await _read(response)
+            await answer.read(await http.send(request, stream=True, auth=None, follow_redirects=False))
         except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
             # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
             return self._trouble(error)
-        secret = self._secrets[0].reveal()
-        return wire.judge(response.status_code, response.headers, body, now=self._epoch(), secret=secret)
+        return None
 
     def _entered(self) -> httpx.AsyncClient:
         if self._http is None:
@@ -297,24 +337,6 @@ class Client:
         for secret in self._secrets:
             said = wire.clean(said, secret.reveal())
         return wire.trouble(name, f"{name}; {said}")
-
-
-async def _read(response: httpx.Response) -> bytes:
-    """At most `ANSWER_KEPT` bytes of the answer, decoded; the rest of a longer one is not read."""
-    if response.is_stream_consumed:  # the caller's transport or event hook has read it, httpx.MockTransport does
-        return response.content[: wire.ANSWER_KEPT]
-    body = bytearray()
-    try:
-        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) >= wire.ANSWER_KEPT:
-                    break
-    finally:
-        if not response.is_closed:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await response.aclose()
-    return wire.decode_body(bytes(body[: wire.ANSWER_KEPT]), response.headers.get("content-encoding", ""))
 
 
 # --- what went wrong, in words that stay the same whichever library said it -------------------------------------------

@@ -10,13 +10,14 @@ and everything that an `Outcome` shows has passed `clean`.
 from __future__ import annotations
 
 import base64
-import html
 import re
 import zlib
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from html.entities import html5
 from http import HTTPStatus
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -210,7 +211,8 @@ def clean(text: str, secret: str, limit: int = 1000) -> str:
     """A stranger's text as one harmless line of at most `limit` characters, without the key in any form.
 
     Terminal escapes, control characters, bidirectional overrides and everything else that does not print is taken out;
-    line breaks become spaces. The key is looked for as it is, escaped for JSON, URLs and HTML, and within Base64.
+    line breaks become spaces. The key is looked for with any of its characters escaped for JSON, URLs or HTML, and
+    within Base64.
     """
     text = _ESCAPES.sub("", _without(text, secret))
     text = " ".join("".join(_printable(character) for character in text).split()) if not text.isprintable() else text
@@ -235,7 +237,6 @@ def _without(text: str, secret: str) -> str:
 @lru_cache(maxsize=8)
 def _forms(secret: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """The key as it may be written out, and as it shows through Base64 at each of three alignments."""
-    written = {secret, quote(secret, safe=""), html.escape(secret), orjson.dumps(secret).decode()[1:-1]}
     cores = []
     for shift in range(3):
         coded = base64.b64encode(b"\0" * shift + secret.encode()).decode()
@@ -243,8 +244,37 @@ def _forms(secret: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
         core = coded[(0, 2, 3)[shift] : (shift + len(secret.encode())) * 8 // 6]
         if len(core) >= 4:
             cores += [core, core.translate({ord("+"): "-", ord("/"): "_"})]
-    pattern = "|".join(re.escape(form) for form in sorted(written, key=len, reverse=True))
-    return re.compile(pattern, re.IGNORECASE), tuple(dict.fromkeys(cores))
+    return re.compile(_written(secret), re.IGNORECASE), tuple(dict.fromkeys(cores))
+
+
+def _written(secret: str) -> str:
+    """A pattern for the key in which each character may be escaped on its own, up to four times over.
+
+    Every repetition has a bound, and of neighbours only one takes backslashes in: no text is searched at length.
+    """
+    parts, room = [], ""
+    for character, group in groupby(secret):
+        count, spellings = len(list(group)), "|".join(_spellings(character))
+        if character == "\\":
+            # Escaping doubles them and puts more in front of whatever follows.
+            parts.append(f"(?:{spellings}){{{count},{16 * count + 15}}}")
+            room = ""
+        else:
+            parts += [f"{room}(?:{spellings})", rf"\\{{0,15}}(?:{spellings})" * (count - 1)]
+            room = r"\\{0,15}"
+    return "".join(parts)
+
+
+def _spellings(character: str) -> list[str]:
+    """Patterns for one character: in URLs, JSON and HTML, and as it is."""
+    percent = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in character.encode())
+    pairs = character.encode("utf-16-be").hex()
+    units = r"\\{1,16}".join(f"u{pairs[at : at + 4]}" for at in range(0, len(pairs), 4))
+    number = ord(character)
+    names = [name for name, meant in html5.items() if meant == character and name.endswith(";")]
+    entity = "|".join([f"#0{{0,6}}{number};", f"#x0{{0,6}}{number:x};", *names])
+    plus = [r"\+"] if character == " " else []
+    return [percent, rf"\\{units}", rf"&(?:amp;){{0,3}}(?:{entity})", *plus, re.escape(character)]
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------

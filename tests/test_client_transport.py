@@ -482,6 +482,91 @@ async def test_giving_up_spares_a_connection_that_serves_another() -> None:
         assert 1 == server.connections
 
 
+# --- answers of which only the head comes ----------------------------------------------------------------------------
+
+
+async def _never_ending(peer: Peer) -> None:
+    peer.send(b"Content-Length: 5000\r\n\r\n{")
+    await peer.ending()
+
+
+async def _breaking_off(peer: Peer) -> None:
+    peer.send(b"Content-Length: 5000\r\n\r\n{")
+    peer.close()
+
+
+HEAD_ONLY = [
+    ("401 Unauthorized", Verdict.UNAUTHORIZED),
+    ("307 Temporary Redirect", Verdict.MISDIRECTED),
+    ("404 Not Found", Verdict.MISDIRECTED),
+    ("405 Method Not Allowed", Verdict.MISDIRECTED),
+    ("400 Bad Request", Verdict.REJECTED),
+    ("413 Content Too Large", Verdict.REJECTED),
+    ("403 Forbidden", Verdict.DOOMED),
+    ("429 Too Many Requests", Verdict.THROTTLED),
+    ("503 Service Unavailable", Verdict.TROUBLE),
+]
+
+
+@pytest.mark.parametrize("ends", [_never_ending, _breaking_off])
+@pytest.mark.parametrize(("status", "verdict"), HEAD_ONLY)
+async def test_a_refusal_counts_though_its_body_does_not_come(
+    status: str, verdict: Verdict, ends: Callable[[Peer], Awaitable[None]]
+) -> None:
+    """What stops or slows a run stands in the head: a body that never ends must not make another try of it."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(f"HTTP/1.1 {status}\r\nRetry-After: 7\r\n".encode())
+        await ends(peer)
+
+    async with serving(talk) as server:
+        started = time.monotonic()
+        outcome = await _one_attempt(server.url, SHORT)
+        assert SHORT + 2 > time.monotonic() - started
+    assert (verdict, int(status[:3]), 7.0) == (outcome.verdict, outcome.http_status, outcome.retry_after)
+    assert None is outcome.error
+
+
+async def test_the_connection_of_half_an_answer_is_reset() -> None:
+    """An answer that was judged by its head leaves no connection behind on which its body could still come."""
+    endings: asyncio.Queue[str] = asyncio.Queue()
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 5000\r\n\r\n{")
+        endings.put_nowait(await peer.ending())
+
+    async with serving(talk) as server, _entered(server.url, SHORT) as client:
+        assert Verdict.THROTTLED is (await client.attempt(_record())).verdict
+        assert "reset" == await asyncio.wait_for(endings.get(), 5)
+
+
+async def test_half_an_answer_accepts_nothing() -> None:
+    """A success counts when all of it has come, however complete it looks."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + ACCEPTED)
+        await peer.ending()
+
+    async with serving(talk) as server:
+        assert "timeout" == _trouble(await _one_attempt(server.url, SHORT))
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("200", Verdict.ACCEPTED), ("401", Verdict.UNAUTHORIZED)])
+async def test_the_words_behind_a_status_lose_no_answer(status: str, verdict: Verdict) -> None:
+    """Servers write them in their own language and encoding; the status counts."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.answer(status=f"{status} Nicht erlaubt \u00e4")
+
+    async with serving(talk) as server:
+        outcome = await _one_attempt(server.url)
+    assert (verdict, int(status)) == (outcome.verdict, outcome.http_status)
+
+
 # --- answers that are too much ---------------------------------------------------------------------------------------
 
 

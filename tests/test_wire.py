@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import dataclasses
 import gzip
+import html
 import json
 import string
 import timeit
 import zlib
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import httpx
 import orjson
@@ -294,8 +295,11 @@ def test_clean_cuts_to_the_limit() -> None:
 
 def test_clean_is_linear_on_hostile_text() -> None:
     """64 KiB of opened escapes or of Base64 cost milliseconds."""
-    for text in ("\x1b]" * 32768, "\x1b[" * 32768, "\x1b[1" + ";1" * 32768, "A" * 65536, KEY[:-1] * 2000, "<" * 65536):
-        assert timeit.timeit("clean(text, KEY)", number=1, globals={"clean": clean, "text": text, "KEY": KEY}) < 1
+    texts = ["\x1b]" * 32768, "\x1b[" * 32768, "\x1b[1" + ";1" * 32768, "A" * 65536, KEY[:-1] * 2000, "<" * 65536]
+    texts += ["\\" * 65536, "%25" * 21845, "&amp;" * 13107, "\\u005c" * 10922, ("s" + "\\" * 15) * 4096]
+    for text in texts:
+        for key in (KEY, "s\\\\a\\b&%25&9"):
+            assert timeit.timeit("clean(text, key)", number=1, globals={"clean": clean, "text": text, "key": key}) < 1
 
 
 SHORT_KEYS = ["a", "ab", "abc", "abcd", "7"]
@@ -345,6 +349,38 @@ def test_key_is_hidden_in_its_other_spellings() -> None:
         assert clean(f"<{form}>", key) == "<***>"
     assert clean(f"Basic {encoded}!", key) == "Basic ***!"
     assert clean("Basic authentication required", key) == "Basic authentication required"
+
+
+@pytest.mark.parametrize("key", [KEY, 'p"ss/<w>&d', "back\\\\sl/ash", "it's 9", "k\u00e9y\U0001f511"])
+def test_key_is_hidden_as_libraries_write_it(key: str) -> None:
+    """Encoders differ in what they leave alone, and an answer may quote what was escaped before."""
+    once = json.dumps(key)[1:-1]
+    twice = json.dumps(once)[1:-1]
+    escaped = html.escape(key, quote=False)
+    for form in (quote(key), quote_plus(key), quote(quote(key)), once, twice, json.dumps(twice)[1:-1], escaped):
+        assert clean(f"<{form}>", key) == "<***>"
+    assert clean(once.replace("/", "\\/"), key) == "***"
+    assert clean(html.escape(html.escape(key)), key) == "***"
+
+
+def _spelled(character: str) -> st.SearchStrategy[str]:
+    """One character of a key, in any of the ways in which an answer may write it."""
+    point = ord(character)
+    percent = "".join(f"%{byte:02x}" for byte in character.encode())
+    forms = [character, percent, percent.upper(), percent.replace("%", "%25"), html.escape(character)]
+    forms += [f"\\u{point:04x}", f"\\\\u{point:04X}", f"&#{point};", f"&#x{point:X};", f"&amp;#0{point};"]
+    return st.sampled_from([*forms, f"\\{character}", f"\\\\\\{character}"] if character in "\"'/\\" else forms)
+
+
+@given(
+    key=st.text(string.ascii_letters + string.digits + "+/=-_.~&<>\"'\\ %[;", min_size=1, max_size=20), data=st.data()
+)
+def test_key_is_hidden_in_any_mix_of_spellings(key: str, data: st.DataObject) -> None:
+    """Whichever of its characters are escaped, and however each of them is."""
+    key = f"k{key}9"
+    written = "".join(data.draw(_spelled(character)) for character in key)
+    # What escapes the escape of the first character is not the key's.
+    assert clean(f"<{written}>", key).replace("\\", "") == "<***>"
 
 
 def test_key_is_hidden_where_it_reads_like_an_escape() -> None:
