@@ -51,6 +51,10 @@ def _option(text: str, *, name: str | None = None, env: str | None = None) -> Pa
     return Parameter(name=name, help=text, env_var=env, negative="", consume_multiple=False)
 
 
+SANDBOX_IN_FLIGHT = 128
+"""An embedded sandbox holds the other end of each connection, from the same allowance of open files."""
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Destination:
@@ -189,8 +193,9 @@ class _Upload:
         self._output = output
         self._rate = Rate.parse(pacing.rate)
         self._retry = Retry(tries=pacing.tries, outage_limit=parse_duration(pacing.outage_limit))
+        in_flight = SANDBOX_IN_FLIGHT if destination.sandbox and pacing.in_flight is None else pacing.in_flight
         self._network = Network(
-            timeout=parse_duration(pacing.timeout), in_flight=pacing.in_flight, ca_bundle=destination.ca_bundle
+            timeout=parse_duration(pacing.timeout), in_flight=in_flight, ca_bundle=destination.ca_bundle
         )
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
         # Asked for before there is an event loop, which would keep Ctrl-C at the prompt for itself.

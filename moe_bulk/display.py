@@ -137,6 +137,8 @@ class Display:
 
         self._view = view
         self._say(f"Results go to {view.folder}")
+        if view.moved_to is not None:
+            self._say(f"The earlier run there is now {view.moved_to}")
         if self._plan:
             self._say(self._plan)
         self._warn()

@@ -52,6 +52,11 @@ class Run:
         """Where it is written."""
         return self._folder.path
 
+    @property
+    def moved_to(self) -> Path | None:
+        """Where an earlier run in this folder went, if there was one."""
+        return self._folder.moved_to
+
     def sent(self, at: float, *, again: bool) -> None:
         """A request leaves at boot-clock second `at`."""
         self.tally.sent(at)
@@ -141,6 +146,11 @@ class RunView:
         self._intake = intake
         self._engine = engine
         self._paused = paused
+
+    @property
+    def moved_to(self) -> Path | None:
+        """Where an earlier run in this folder went, if there was one."""
+        return self._run.moved_to
 
     @property
     def summary(self) -> Summary | None:

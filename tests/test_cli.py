@@ -108,6 +108,14 @@ def test_the_key_is_asked_for_at_a_terminal(tmp_path: Path, monkeypatch: pytest.
     assert ["Data API key (not shown): "] == asked
 
 
+def test_the_embedded_sandbox_leaves_files_for_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of its connections takes two open files of one process, so fewer requests are in flight by default."""
+    assert 0 == cli.run(["upload", a_source(tmp_path), "--sandbox", "--verbose"])
+    assert "128 in flight" in capsys.readouterr().err
+    assert 0 == cli.run(["upload", a_source(tmp_path), "--sandbox", "--verbose", "--fresh", "--in-flight", "7"])
+    assert "7 in flight" in capsys.readouterr().err
+
+
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     """`moe-bulk` alone says what there is."""
     assert 0 == cli.run([])
