@@ -58,6 +58,7 @@ class Entry(Ticket):
     """A record on its way: its place in the lanes, and what it has been through."""
 
     __slots__ = ("attempts", "record", "sender", "trials")
+    keys: tuple[tuple[str, ...], ...]
 
     def __init__(self, record: Record, sender: Sender) -> None:
         device = record.device
@@ -85,6 +86,7 @@ class Entry(Ticket):
             tries=self.trials.attempts,
             settled_at=settled_at,
             mapping=self.record.mapping,
+            keys=self.keys,
         )
 
 

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from getpass import getpass
-from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -18,7 +17,7 @@ from cyclopts.config import Dict
 
 from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
-from moe_bulk.errors import ConfigError, MoeBulkError
+from moe_bulk.errors import AGAIN, ConfigError, MoeBulkError, RunStopped
 from moe_bulk.settings import (
     DESTINATION_VARIABLES,
     config_argument,
@@ -108,7 +107,9 @@ class Input:
     include_superseded: Annotated[
         bool, _option("Send dead letters again even where a later row of the device was accepted.")
     ] = False
-    limit: Annotated[int | None, _option("Read so many rows at most; the run stays unfinished.")] = None
+    limit: Annotated[int | None, _option("Read so many rows at most, over all sessions; the run stays unfinished.")] = (
+        None
+    )
 
 
 @Parameter(name="*")
@@ -116,8 +117,12 @@ class Input:
 class Output:
     """What is written and shown."""
 
-    out: Annotated[str | None, _option("The run folder; by default SOURCE.run beside the source.")] = None
+    out: Annotated[str | None, _option("The run folder; by default SOURCE.run beside a file, else here.")] = None
     fresh: Annotated[bool, _option("Move an earlier run in that folder aside and start over.")] = False
+    if_changed: Annotated[
+        Literal["refuse", "fresh"], _option("When an unfinished run there is of other bytes: refuse, or start over.")
+    ] = "refuse"
+    keep_runs: Annotated[int | None, _option("Remove all but the N newest runs that were moved aside.")] = None
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"], _option("How to show the run while it goes on.")
     ] = "auto"
@@ -145,7 +150,8 @@ def upload(
     """Deliver device records; SOURCE is a path, a glob, or - for standard input.
 
     Exit codes: 0 all accepted or nothing to do; 1 finished, the dead letter is not empty; 2 wrong usage, configuration
-    or input; 3 stopped early; 4 another upload holds this run; 129/130/143 interrupted.
+    or input; 3 stopped early; 4 another upload holds this run; 129/130/143 interrupted. After 3 and an interruption the
+    same command goes on where it stopped; nothing is lost, nothing settled twice.
     """
     del config  # read before the arguments were
     import asyncio  # noqa: PLC0415  --help needs no event loop
@@ -206,7 +212,7 @@ class _Upload:
         from moe_bulk.columns import Columns  # noqa: PLC0415  the rest of the program, for the commands that need it
         from moe_bulk.display import Display  # noqa: PLC0415
         from moe_bulk.intake import Files, Reading  # noqa: PLC0415
-        from moe_bulk.rundir import default_out  # noqa: PLC0415
+        from moe_bulk.naming import default_out, expand  # noqa: PLC0415
         from moe_bulk.uploader import Uploader  # noqa: PLC0415
 
         said, shown = self._reading, self._output
@@ -225,15 +231,18 @@ class _Upload:
             try:
                 async with display:
                     summary = await uploader.run(
-                        Files(self._expanded()),
+                        Files(expand(self._sources, Path.cwd())),
                         out=out,
                         fresh=shown.fresh,
+                        if_changed=shown.if_changed,
+                        keep_runs=shown.keep_runs,
                         reading=reading,
                         max_failures=self._max_failures,
                         watch=display.begin,
                     )
             finally:
                 display.end()
+            display.nothing_to_do(summary, Path(out))
             return summary["exit_code"]
 
     def _plan(self, credentials: Credentials) -> str:
@@ -268,21 +277,6 @@ class _Upload:
         if not key:
             raise ConfigError("no API key: set MOENGAGE_API_KEY, or name a file that holds it with --api-key-file")
         return key
-
-    def _expanded(self) -> tuple[str, ...]:
-        """The sources with globs resolved, in the order of their names; run folders are no input."""
-        from moe_bulk.rundir import within_run  # noqa: PLC0415
-
-        found: list[str] = []
-        for source in self._sources:
-            if source == "-" or "://" in source or Path(source).exists() or not set(source) & set("*?["):
-                found.append(source)
-                continue
-            matches = [path for path in sorted(glob(source, recursive=True)) if not within_run(Path(path))]  # noqa: PTH207  absolute ones
-            if not matches:
-                raise ConfigError(f"no file matches {source!r}")
-            found += matches
-        return tuple(found)
 
 
 def _options(command: str) -> Iterator[str]:
@@ -326,6 +320,12 @@ def run(argv: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001  a bug of ours: Python's own code for it, 1, would say that all is settled
+        import traceback  # noqa: PLC0415
+
+        Unbreakable(sys.stderr).say("".join(traceback.format_exception(error)).rstrip())
+        Unbreakable(sys.stderr).say(f"moe-bulk: this should not happen, please report it. To go on, {AGAIN}")
+        return RunStopped.exit_code
     return code if isinstance(code, int) else 0
 
 

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Linux: random(4)."""
+
+
+def boot_id() -> str | None:
+    """Which start of the machine this is: boot-clock times of another one mean nothing now; None where nobody tells."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip() or None
+    except OSError:
+        return None
 
 
 def boot_seconds() -> float:

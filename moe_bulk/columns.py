@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal, TypeAlias, get_args
 
-from moe_bulk.device import FIELDS, ID_KEPT, Device, Validation, fold
+from moe_bulk.device import FIELDS, ID_KEPT, Device, Problem, Validation, fold
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Status
 from moe_bulk.record import NOTE, RAW_KEPT, Record, Row
@@ -38,6 +38,8 @@ class Unsent:
     customer_id: str | None = None
     device_id: str | None = None
     mapping: dict[str, object] | None = None
+    keys: tuple[tuple[str, ...], ...] = ()
+    """Of an invalid row: what can be told of the keys that it would have had (`Device.keys`)."""
 
 
 Made: TypeAlias = "Record | Unsent"
@@ -159,7 +161,7 @@ class Reader:
     def read(self, row: Row) -> Made:
         """Make the device of a row, or say why it is not sent. Bad data is a value: this never raises.
 
-        A dead letter's row loses its note: `row.fields` is the row as it was read at first.
+        A dead letter's row loses its note to `row.note`: `row.fields` is the row as it was read at first.
         """
         fields = row.fields
         if fields is None:
@@ -185,24 +187,25 @@ class Reader:
                 return self._unsent(row, named, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(found)}")
         if not self._told.issuperset(named):
             self._warn(named)
-        if self._renames:
-            named = {
-                **named,
-                **{name: named.get(column) for name, column in self._columns.columns.items()},
-                **self._columns.constants,
-            }
-        device = fold(named, self._validate)
+        device = fold(self._renamed(named), self._validate)
         if isinstance(device, Device):
             return Record(row, device, self._mapping)
-        return Unsent(row, Status.INVALID, device.reason, device.customer_id, device.device_id, self._mapping)
+        return Unsent(
+            row, Status.INVALID, device.reason, device.customer_id, device.device_id, self._mapping, device.keys
+        )
+
+    def _renamed(self, named: Mapping[str, object]) -> Mapping[str, object]:
+        if not self._renames:
+            return named
+        columns = {name: named.get(column) for name, column in self._columns.columns.items()}
+        return {**named, **columns, **self._columns.constants}
 
     def _unsent(self, row: Row, named: Mapping[str, object], status: Status, reason: str) -> Unsent:
         """A row that is not looked at any further, with its ids as they stand there."""
-        customer_id, device_id = (
-            _id(self._columns.constants.get(name, named.get(self._columns.columns.get(name, name))))
-            for name in ("customer_id", "device_id")
-        )
-        return Unsent(row, status, _clean(reason)[:REASON_KEPT], customer_id, device_id, self._mapping)
+        fields = self._renamed(named)
+        customer_id, device_id = _id(fields.get("customer_id")), _id(fields.get("device_id"))
+        keys = _keys(fold(fields, self._validate)) if status is Status.INVALID else ()
+        return Unsent(row, status, _clean(reason)[:REASON_KEPT], customer_id, device_id, self._mapping, keys)
 
     def _warn(self, fields: Mapping[str, object]) -> None:
         for name in fields:
@@ -214,6 +217,7 @@ class Reader:
 
     def _read_letter(self, row: Row, fields: Mapping[str, object], note: dict[str, object]) -> Made:
         """A dead letter: the row as it was read, with what an earlier run noted about it."""
+        row.note = dict(note)
         own = {name: value for name, value in fields.items() if name != NOTE}
         if not own and ("raw" in note or "raw_base64" in note):
             return _unreadable_again(row, note)
@@ -224,8 +228,8 @@ class Reader:
             beneath = self._beneath(note.get("mapping"))
         except ConfigError as error:
             return self._unsent(row, own, Status.INVALID, f"{NOTE}.mapping: {error}")
-        line = note.get("superseded_by")
-        if type(line) is int and line > 0 and not self._columns.include_superseded:
+        line = _superseded_by(note)
+        if line and not self._columns.include_superseded:
             return beneath._unsent(row, own, Status.SUPERSEDED, f"line {line}, which came later, was accepted")  # noqa: SLF001  one of us
         return beneath._read_row(row, own)  # noqa: SLF001  one of us
 
@@ -234,11 +238,25 @@ class Reader:
         return self if mapping is None else Reader(self._columns.on_top_of(mapping), self._told, self._warned)
 
 
+def _keys(folded: Device | Problem) -> tuple[tuple[str, ...], ...]:
+    return folded.keys() if isinstance(folded, Device) else folded.keys
+
+
 def _texts(mapping: Mapping[str, object], name: str) -> dict[str, str]:
     found = mapping.get(name, {})
     if not isinstance(found, dict) or not all(isinstance(text, str) for pair in found.items() for text in pair):
         raise ConfigError(f"{name} must map fields to text")
     return dict(found)
+
+
+def _superseded_by(note: Mapping[str, object]) -> int:
+    """The later line that was accepted, now or when the row failed before; 0 where there is none."""
+    earlier = note.get("history")
+    for each in (note, *(earlier if isinstance(earlier, list) else ())):
+        line = each.get("superseded_by") if isinstance(each, dict) else None
+        if type(line) is int and line > 0:
+            return line
+    return 0
 
 
 def _unreadable_again(row: Row, note: Mapping[str, object]) -> Unsent:

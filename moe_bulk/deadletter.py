@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, SupportsIndex, cast
 
 import orjson
 
+from moe_bulk.columns import REASON_KEPT
 from moe_bulk.outcome import FORMAT
 from moe_bulk.record import NOTE, RAW_KEPT, Number
 
@@ -32,6 +33,23 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number of RFC 8259, section 6."""
 
+HISTORY_KEPT = 20
+"""Earlier failures that a dead letter tells: the last ones."""
+
+_HISTORY = {
+    "source": str,
+    "line": int,
+    "item": int,
+    "status": str,
+    "reason": str,
+    "http_status": int,
+    "error_type": str,
+    "request_id": str,
+    "attempts": int,
+    "superseded_by": int,
+}
+"""What of an earlier note is told again."""
+
 _DEEPEST = 100
 """Levels of nesting that are kept; orjson itself gives up at 254."""
 
@@ -41,7 +59,8 @@ def letter(result: Result) -> bytes:
 
     Text, 64-bit integers, booleans, nulls and every number of a file stay exactly as they are. What JSON cannot say
     stands as text (`Decimal`, dates, bytes, Python's larger integers) or, for NaN and the infinities, as null. A row
-    that has a `_moe_bulk` of its own keeps it as `previous` inside the new one.
+    that has a `_moe_bulk` of its own keeps it as `previous` inside the new one. A row that was a dead letter already
+    tells its earlier failures as `history`, oldest first.
     """
     row = result.row.fields or {}
     note = _note(result)
@@ -86,7 +105,30 @@ def _note(result: Result) -> dict[str, object]:
         note["mapping"] = result.mapping
     if result.row.fields is None:
         note |= _raw(result.row)
+    if result.row.note is not None and (history := _history(result.row.note)):
+        note["history"] = history
     return note
+
+
+def _history(note: dict[str, object]) -> list[dict[str, object]]:
+    """The failures before this one, of a note that somebody may have edited: what makes no sense is left out."""
+    earlier = note.get("history")
+    notes = [*(earlier[-HISTORY_KEPT:] if type(earlier) is list else []), note]
+    told = (_failure(each) for each in notes if type(each) is dict)
+    return [each for each in told if set(each.values()) - {None}][-HISTORY_KEPT:]
+
+
+def _failure(note: dict[str, object]) -> dict[str, object]:
+    failure: dict[str, object] = {}
+    for name, kind in _HISTORY.items():
+        value = note.get(name)
+        if type(value) is str and kind is str:
+            failure[name] = clean(value[:REASON_KEPT])[:REASON_KEPT]
+        elif type(value) is int and kind is int and 0 <= value < 2**63:
+            failure[name] = value
+        elif value is None and name in note and name != "superseded_by":  # that most are not need not be said
+            failure[name] = None
+    return failure
 
 
 def _raw(row: Row) -> dict[str, object]:

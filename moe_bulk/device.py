@@ -144,11 +144,13 @@ class Problem:
     """Why a row is no valid device: every reason, each with its field and value.
 
     The ids are there where they could be read, cut to `ID_KEPT` characters, so that a result line can name the row.
+    `keys` are those of `Device.keys` that nothing is wrong with.
     """
 
     reasons: tuple[str, ...]
     customer_id: str | None
     device_id: str | None
+    keys: tuple[tuple[str, ...], ...] = ()
 
     @property
     def reason(self) -> str:
@@ -237,15 +239,15 @@ class _Reading:
         said |= {name: self.text(name) for name in _TEXTS}
         said |= {name: self.flag(name) for name in _SWITCHES}
         said |= {name: self.advertising_id(name, platform) for name in _ONLY_ON}
-        forwarded_for = self.forwarded_for()
-        device = Device(
-            customer_id, device_id, {name: text for name, text in said.items() if text}, forwarded_for or None
-        )
+        attributes = {name: text for name, text in said.items() if text}
+        device = Device(customer_id, device_id, attributes, self.forwarded_for() or None)
         if not self.reasons:
             self.size(device)
         if not self.reasons:
             return device
-        return Problem(tuple(self.reasons), _shown_id(self.fields, "customer_id"), _shown_id(self.fields, "device_id"))
+        known = tuple(filter(all, device.keys()))  # whatever is wrong is empty in it
+        shown = _shown_id(self.fields, "customer_id"), _shown_id(self.fields, "device_id")
+        return Problem(tuple(self.reasons), *shown, known)
 
     def wrong(self, name: str, why: str) -> str:
         """Note a reason; the empty text that comes back keeps the value out."""
@@ -350,10 +352,8 @@ class _Reading:
         if 6 * sum(map(len, texts.values())) + 1000 <= MAX_BODY:
             return
         if (size := len(orjson.dumps(device.payload()))) > MAX_BODY:
-            longest = max(texts, key=lambda name: len(texts[name]))
-            why = (
-                f"has {len(texts[longest]):,} characters: the body would be {size:,} bytes, MoEngage takes {MAX_BODY:,}"
-            )
+            longest, text = max(texts.items(), key=lambda said: len(said[1]))
+            why = f"has {len(text):,} characters: the body would be {size:,} bytes, MoEngage takes {MAX_BODY:,}"
             self.wrong(longest, why)
 
 

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, NoReturn, Self, TextIO, cast
 from moe_bulk.errors import AGAIN, Interrupted
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from anyio.abc import TaskGroup, TaskStatus
 
     from moe_bulk.progress import Mode
     from moe_bulk.run import RunView
+    from moe_bulk.tally import Summary
     from moe_bulk.uploader import Uploader
+
+WARN_SECONDS = 1.0
+"""How soon people are told of what is found while the run goes on."""
 
 
 class Unbreakable:
@@ -141,27 +146,44 @@ class Display:
             self._say(f"The earlier run there is now {view.moved_to}")
         if self._plan:
             self._say(self._plan)
+        if view.sessions > 1:
+            self._say(f"Going on with {view.tally.settled_rows:,} rows settled before")
         self._warn()
         if self._tasks is not None and not self._quiet:
             self._tasks.start_soon(show, view, self._mode, cast("TextIO", self._people))
+            self._tasks.start_soon(self._keep_warning)
 
     def end(self) -> None:
         """The run is over, one way or the other."""
         if self._view is None or self._view.summary is None:
             return
-        import orjson  # noqa: PLC0415
-
-        from moe_bulk.progress import Meter  # noqa: PLC0415
-        from moe_bulk.tally import lines  # noqa: PLC0415
-
-        summary = self._view.summary
         self._warn()
         if self._mode == "json" and not self._quiet:
+            import orjson  # noqa: PLC0415
+
+            from moe_bulk.progress import Meter  # noqa: PLC0415
+
             self._people.say(orjson.dumps(Meter(self._view).snapshot()).decode())
+        self._sum_up(self._view.summary, self._view.folder)
+
+    def nothing_to_do(self, summary: Summary, folder: Path) -> None:
+        """There was a finished run of the same: its summary once more. Where there was a run to show, it was shown."""
+        if self._view is None:
+            self._say(f"Finished before, in {folder}: nothing is sent. To send everything again, add --fresh")
+            self._sum_up(summary, folder)
+
+    def _sum_up(self, summary: Summary, folder: Path) -> None:
+        import orjson  # noqa: PLC0415
+
+        from moe_bulk.tally import lines  # noqa: PLC0415
+
         for line in lines(summary):
             self._say(line)
-        if self._view.tally.failed_rows:
-            self._say(f"Failed rows, to correct and upload again: {self._view.folder / 'dead-letter.ndjson'}")
+        if "stopped" in summary:
+            if summary["exit_code"] <= 1:  # of all else an error tells
+                self._say(f"Not finished: {summary['stopped']}")
+        elif summary["failures"]:
+            self._say(f"Failed rows, to correct and upload again: {folder / 'dead-letter.ndjson'}")
         if self._as_json:
             Unbreakable(sys.stdout).say(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
 
@@ -176,6 +198,13 @@ class Display:
                 self._warned.add(warning)
                 self._say(f"Note: {warning}")
 
+    async def _keep_warning(self) -> None:
+        from anyio import sleep  # noqa: PLC0415
+
+        while True:
+            await sleep(WARN_SECONDS)
+            self._warn()
+
     async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
         from anyio import open_signal_receiver  # noqa: PLC0415
 
@@ -189,8 +218,8 @@ class Display:
             leave_now(128 + signum)
         self._stopping = True
         name = signal.Signals(signum).name
-        self._say(f"{name}: taking in what is on its way (10 s at most); once more to leave at once")
-        self._uploader.stop(Interrupted(f"interrupted by {name}; {AGAIN} to start over", signum))
+        self._say(f"{name}: taking in what is on its way (8 s at most); once more to leave at once")
+        self._uploader.stop(Interrupted(f"interrupted by {name}: {AGAIN} to go on", signum))
 
 
 def leave_now(code: int) -> NoReturn:

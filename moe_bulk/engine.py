@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from moe_bulk.pacing import Pace, Slot
     from moe_bulk.record import Record
 
-DRAIN_SECONDS = 10.0
-"""How long a stop waits for the answers to what is on its way."""
+DRAIN_SECONDS = 8.0
+"""How long a stop waits for the answers to what is on its way: a container is killed 10 s after it is told to end."""
 
 ROOM = 1000
 """Rows that one channel may hold on top of twice what may be in flight."""
@@ -141,6 +141,11 @@ class Engine:
     def in_flight(self) -> int:
         """Requests on their way."""
         return len(self._on_their_way)
+
+    @property
+    def stopped_by(self) -> RunStopped | None:
+        """Why it sends no more, once it does not."""
+        return self._error
 
     @property
     def outage(self) -> bool:

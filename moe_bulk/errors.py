@@ -17,8 +17,8 @@
 A device that is refused is no error: it is a `Result`.
 """
 
-AGAIN = "run the same command again with --fresh"
-"""How to go on after a stop: until a stopped run can be resumed, it starts over."""
+AGAIN = "run the same command again"
+"""How to go on after a stop: what is settled stays settled."""
 
 
 class MoeBulkError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from io import FileIO
 from typing import TYPE_CHECKING
 
 from moe_bulk.deadletter import clean, letter
-from moe_bulk.errors import AGAIN, JournalError
+from moe_bulk.errors import AGAIN, JournalError, RunRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
     from moe_bulk.outcome import Result
 
+RESULTS = "results.ndjson"
+DEAD_LETTER = "dead-letter.ndjson"
+
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a pipe that somebody left under the name would wait for its other end
+_AGAIN = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _MEGABYTE = 1_000_000
 
 _FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
@@ -34,6 +41,15 @@ def trouble(folder: Path, error: OSError, needed: int = 0) -> JournalError:
     """
     said = error.strerror or str(error) or type(error).__name__
     return JournalError(f"the run folder {clean(str(folder))} cannot be used: {said}. {_way_out(error.errno, needed)}")
+
+
+def refusal(folder: Path, error: OSError) -> JournalError:
+    """The same before anything was sent: RunRefused where the command or the folder must change first.
+
+    A full or broken disk is no fault of the command, and passes: then it is the plain JournalError.
+    """
+    told = trouble(folder, error)
+    return told if error.errno in _PASSING else RunRefused(str(told))
 
 
 def _way_out(number: int | None, needed: int) -> str:
@@ -68,15 +84,17 @@ def sync_to_disk(fd: int, full: int | None = _FULL_SYNC) -> None:
 
 
 class AppendOnlyFile:
-    """A new file of the run folder that only grows: 0600 from its creation, no link followed, nothing overwritten.
+    """A file of the run folder that only grows: 0600 from its creation, no link followed, nothing overwritten.
 
-    After an error it takes nothing more: what came behind a torn line would be misread. `written` counts the bytes
-    that the system took. `sync` may run in a thread beside `write`.
+    After an error it takes nothing more: what came behind a torn line would be misread. `written` is its length in
+    bytes, of those that the system took. `sync` may run in a thread beside `write`.
     """
 
-    def __init__(self, file: FileIO, path: Path) -> None:
+    def __init__(self, file: FileIO, path: Path, written: int = 0) -> None:
         self.path = path
-        self.written = 0
+        self.written = written
+        self.expected = 0
+        """Bytes that are still to come, as far as anybody knows: so much room is asked for when there is none."""
         self._file = file
         self._broken: JournalError | None = None
         # close() waits for a sync that a thread is in: its descriptor may belong to another file afterwards
@@ -89,6 +107,20 @@ class AppendOnlyFile:
             fd = os.open(path if dir_fd is None else path.name, _NEW, 0o600, dir_fd=dir_fd)
         return cls(FileIO(fd, "a"), path)
 
+    @classmethod
+    def reopen(cls, path: Path, at: int, *, dir_fd: int | None = None) -> AppendOnlyFile:
+        """Go on behind the `at` bytes that an earlier session wrote; JournalError where it has not just these."""
+        with telling(path.parent):
+            file = FileIO(os.open(path if dir_fd is None else path.name, _AGAIN, dir_fd=dir_fd), "a")
+            about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode) or about.st_size != at:
+            file.close()
+            raise JournalError(
+                f"{clean(str(path))} changed while it was taken up again: somebody else writes there. "
+                f"See to it that nobody does, then {AGAIN}"
+            )
+        return cls(file, path, at)
+
     def write(self, lines: bytes) -> None:
         """Append whole lines, in one write where the system takes them at once; JournalError where it does not."""
         self.check()
@@ -99,7 +131,7 @@ class AppendOnlyFile:
                 self.written += taken
                 left = left[taken:]
         except OSError as error:
-            raise self._break(error, len(left)) from error
+            raise self._break(error, max(len(left), self.expected)) from error
 
     def _take(self, left: memoryview) -> int:
         taken = self._file.write(left)
@@ -115,7 +147,7 @@ class AppendOnlyFile:
                 sync_to_disk(self._file.fileno())
             except OSError as error:
                 # the system may have dropped the bytes: a second sync would report a success that is none
-                raise self._break(error, 0) from error
+                raise self._break(error, self.expected) from error
 
     def check(self) -> None:
         """Raise the error that broke the file, if one did."""
@@ -141,6 +173,19 @@ class Journal:
     def __init__(self, results: AppendOnlyFile, dead_letters: AppendOnlyFile) -> None:
         self.results = results
         self.dead_letters = dead_letters
+        self._lengths = results.written, dead_letters.written
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Bytes of the results and of the dead letters up to the last whole batch: what a checkpoint may speak of.
+
+        Behind them there may be the beginning of a batch that the disk did not take.
+        """
+        return self._lengths
+
+    def expect(self, more: int) -> None:
+        """About so many bytes are still to be written."""
+        self.results.expected = self.dead_letters.expected = more
 
     def record(self, batch: Sequence[Result]) -> None:
         """Write a small batch: the dead letters of its failures in one write, then its result lines in one."""
@@ -149,6 +194,7 @@ class Journal:
         self.results.check()
         self.dead_letters.write(letters)
         self.results.write(lines)
+        self._lengths = self.results.written, self.dead_letters.written
 
     def sync(self) -> None:
         """Make what is written safe from a power cut, dead letters first; to be called in a thread."""

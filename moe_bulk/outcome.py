@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+from binascii import b2a_base64
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING
+from hashlib import blake2b
+from typing import Self
 
 import orjson
 
-if TYPE_CHECKING:
-    from moe_bulk.record import Position, Row
+from moe_bulk.record import Position, Row
 
 ATTEMPTS_KEPT = 20
 """Attempts that a result line tells in full: the last ones."""
@@ -78,6 +81,18 @@ class Attempt:
             said["error"] = self.error
         return said
 
+    @classmethod
+    def from_json(cls, said: object) -> Self:
+        """The attempt that stands in a result line; ValueError for what is none."""
+        found = _object(said)
+        return cls(
+            _number(found, "sent"),
+            _number(found, "at"),
+            _number(found, "ms"),
+            _count_or_none(found, "http_status"),
+            _text_or_none(found, "error"),
+        )
+
 
 class Status(StrEnum):
     """The last word on a row."""
@@ -100,13 +115,26 @@ class Status(StrEnum):
 FAILED = frozenset({Status.REJECTED, Status.INVALID, Status.EXHAUSTED})
 """The statuses that make a dead letter."""
 
+KEYED = FAILED | {Status.ACCEPTED}
+"""The statuses whose lines tell the row's keys: an accepted row can make an earlier failed one obsolete."""
+
+
+def hashed(key: tuple[str, ...]) -> str:
+    """A key as result lines tell it: 12 characters, Base64 of nine bytes of BLAKE2b over its parts as a JSON array."""
+    try:
+        said = orjson.dumps(key)
+    except TypeError:  # halves of characters, which only the standard library writes: escaped
+        said = json.dumps(key).encode()
+    return b2a_base64(blake2b(said, digest_size=9).digest(), newline=False).decode()
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """The last word on one row, and how it came to it.
 
     `attempts` holds the last `ATTEMPTS_KEPT`, `tries` says how many there were. `settled_at` is epoch seconds. `row` is
-    the row as it was read, `mapping` how it was read: a dead letter needs both.
+    the row as it was read, `mapping` how it was read: a dead letter needs both. `keys` is what the row must not
+    overtake another one in (`Device.keys`); a result that was read from its line has only their `hashes`.
     """
 
     position: Position
@@ -122,6 +150,13 @@ class Result:
     tries: int = 0
     settled_at: float = 0.0
     mapping: dict[str, object] | None = None
+    keys: tuple[tuple[str, ...], ...] = ()
+    hashes_read: tuple[str, ...] = ()
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The row's keys as its line tells them."""
+        return self.hashes_read or tuple(map(hashed, self.keys))
 
     @property
     def failed(self) -> bool:
@@ -130,23 +165,109 @@ class Result:
 
     def line(self) -> bytes:
         """The result's line in `results.ndjson`, with its line feed."""
-        return orjson.dumps(
-            {
-                "format": FORMAT,
-                "source": self.position.source,
-                "line": self.position.line,
-                "offset": self.position.offset,
-                "item": self.position.item,
-                "customer_id": self.customer_id,
-                "device_id": self.device_id,
-                "status": self.status.value,
-                "http_status": self.http_status,
-                "error_type": self.error_type,
-                "reason": self.reason,
-                "request_id": self.request_id,
-                "attempts": [attempt.as_json() for attempt in self.attempts],
-                "tries": self.tries,
-                "settled_at": round(self.settled_at, 6),
-            },
-            option=orjson.OPT_APPEND_NEWLINE,
+        said: dict[str, object] = {
+            "format": FORMAT,
+            "source": self.position.source,
+            "line": self.position.line,
+            "offset": self.position.offset,
+            "item": self.position.item,
+            "customer_id": self.customer_id,
+            "device_id": self.device_id,
+            "status": self.status.value,
+            "http_status": self.http_status,
+            "error_type": self.error_type,
+            "reason": self.reason,
+            "request_id": self.request_id,
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+            "tries": self.tries,
+            "settled_at": round(self.settled_at, 6),
+        }
+        if self.status in KEYED:
+            said["keys"] = self.hashes
+        return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_line(cls, raw: bytes, *, unreadable: bool = False) -> Self:
+        """The result that a line of `results.ndjson` tells of; ValueError for anything that is no such line.
+
+        Its row has no fields, because the line does not tell them: an empty row, or with `unreadable` one that could
+        not be read.
+        """
+        said = _object(orjson.loads(raw))
+        if type(said.get("format")) is not int or said["format"] != FORMAT:
+            raise ValueError(f"format is {said.get('format')!r}, not {FORMAT}")
+        position = Position(*_place(said))
+        return cls(
+            position,
+            Status(_text(said, "status")),
+            Row(position, None if unreadable else {}),
+            customer_id=_text_or_none(said, "customer_id"),
+            device_id=_text_or_none(said, "device_id"),
+            http_status=_count_or_none(said, "http_status"),
+            error_type=_text_or_none(said, "error_type"),
+            reason=_text_or_none(said, "reason"),
+            request_id=_text_or_none(said, "request_id"),
+            attempts=tuple(map(Attempt.from_json, _list(said, "attempts"))),
+            tries=_count(said, "tries"),
+            settled_at=_number(said, "settled_at"),
+            hashes_read=_hashes(said),
         )
+
+
+_HASH = re.compile(r"[A-Za-z0-9+/]{12}")
+
+
+def _object(value: object) -> dict[str, object]:
+    if type(value) is not dict:
+        raise ValueError("it is no JSON object")
+    return value
+
+
+def _place(said: dict[str, object]) -> tuple[str, int, int, int]:
+    return _text(said, "source"), _count(said, "line"), _count(said, "offset"), _count(said, "item")
+
+
+def _text(said: dict[str, object], name: str) -> str:
+    value = said.get(name)
+    if type(value) is not str:
+        raise ValueError(f"{name} is no text")
+    return value
+
+
+def _text_or_none(said: dict[str, object], name: str) -> str | None:
+    return None if said.get(name) is None else _text(said, name)
+
+
+def _count(said: dict[str, object], name: str) -> int:
+    value = said.get(name)
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is no whole number from 0")
+    return value
+
+
+def _count_or_none(said: dict[str, object], name: str) -> int | None:
+    return None if said.get(name) is None else _count(said, name)
+
+
+def _number(said: dict[str, object], name: str) -> float:
+    value = said.get(name)
+    if type(value) is not float and type(value) is not int:
+        raise ValueError(f"{name} is no number")
+    return value
+
+
+def _list(said: dict[str, object], name: str) -> list[object]:
+    value = said.get(name)
+    if type(value) is not list:
+        raise ValueError(f"{name} is no list")
+    return value
+
+
+def _hashes(said: dict[str, object]) -> tuple[str, ...]:
+    """The keys of a line that tells them; those of skipped rows, among others, do not."""
+    if "keys" not in said:
+        return ()
+    found = _list(said, "keys")
+    if not all(type(each) is str and _HASH.fullmatch(each) for each in found):
+        raise ValueError("keys are no hashes")
+    return tuple(map(str, found))

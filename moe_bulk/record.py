@@ -64,7 +64,7 @@ class Row:
     """One row as it was read: its own columns and values, or why there are none.
 
     Exactly one of `fields` and `problem` is set. `raw` holds the first `RAW_KEPT` bytes of an unreadable row and
-    `raw_bytes` how many it had.
+    `raw_bytes` how many it had. `note` is what an earlier run noted about the row, where that is a dead letter.
     """
 
     position: Position
@@ -72,6 +72,7 @@ class Row:
     problem: str | None = None
     raw: bytes = b""
     raw_bytes: int = 0
+    note: dict[str, object] | None = None
 
 
 @dataclass(slots=True)

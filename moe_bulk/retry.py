@@ -223,11 +223,12 @@ def _wrong_door(outcome: Outcome) -> RunStopped:
     if outcome.verdict is Verdict.UNAUTHORIZED:
         return CredentialsRejected(
             f"MoEngage refuses the credentials ({said}): check the workspace id, the Data API key "
-            f"(dashboard: Settings > Account > APIs) and the data center, then {AGAIN}"
+            f"(dashboard: Settings > Account > APIs) and the data center. With another key {AGAIN}; with another "
+            "workspace or data center add --fresh, for that is another run"
         )
     return DestinationWrong(
-        f"this is not the Track Device API ({said}): check --data-center or --base-url and the workspace id, "
-        f"then {AGAIN}"
+        f"this is not the Track Device API ({said}): check --data-center or --base-url and the workspace id. With "
+        f"others add --fresh, for that is another run; where they were right, {AGAIN} later"
     )
 
 

@@ -1,50 +1,57 @@
-"""One run into its folder: writes what settles, folds it into numbers, and knows when failures are too many."""
+"""One run into its folder: writes what settles, keeps what a later session needs, folds it all into numbers."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import metadata
+import threading
 from typing import TYPE_CHECKING
 
 import anyio
 
+from moe_bulk.checkpoint import Checkpoint
+from moe_bulk.clock import boot_id
 from moe_bulk.errors import AGAIN, JournalError, TooManyFailures
-from moe_bulk.tally import Tally
+from moe_bulk.standing import version
+from moe_bulk.superseding import STOPPED, supersede
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from moe_bulk.clock import Clock
-    from moe_bulk.config import FailureLimit, Rate
     from moe_bulk.engine import Engine
     from moe_bulk.intake import Intake
     from moe_bulk.outcome import Attempt, Result
+    from moe_bulk.record import Position
     from moe_bulk.rundir import RunFolder
+    from moe_bulk.standing import Job, Standing
     from moe_bulk.tally import Summary
 
 SYNC_SECONDS = 1.0
 """How often what was written is made safe from a power cut."""
 
-
-@cache
-def version() -> str:
-    """The package's own version; it is read from a file, once, while there is sure to be room to open one."""
-    return metadata.version("moe-bulk")
+MOST_RANGES = 500_000
+"""Ranges of settled rows that a checkpoint tells: some 10 MB."""
 
 
 class Run:
     """Everything about one run that is written down. It also watches the run's requests, for their number and times."""
 
-    def __init__(self, folder: RunFolder, rate: Rate, clock: Clock, max_failures: FailureLimit | None) -> None:
-        self.tally = Tally(rate.limit, rate.per, clock.zero)
-        self._folder = folder
-        self._clock = clock
-        self._max_failures = max_failures
-        self._journal = folder.journal()
+    def __init__(self, folder: RunFolder, job: Job, standing: Standing) -> None:
+        self.tally = standing.tally
         self.summary: Summary | None = None
-        self._started_at = clock.epoch()
-        self._synced = 0
+        self.warnings: list[str] = []
+        self._folder = folder
+        self._job = job
+        self._journal = standing.journal
+        self._settled = standing.settled
+        self._started_at = standing.started_at
+        self._pauses_before = self.tally.pauses - job.pauses()
+        self._settled_before, self._failed_before = self.tally.settled_rows, self.tally.failed_rows
+        self._dead_letters: int | None = None
+        """The length of the dead letters once they have been filled in: nothing is written behind them any more."""
+        self._synced = self._journal.results.written
+        self._saving = threading.Lock()
+        self._ending = threading.Lock()
+        self._closing = False
         self._version = version()
 
     @property
@@ -67,61 +74,187 @@ class Run:
         """It is over."""
         self.tally.answered(attempt.ms, ok=attempt.error is None)
 
+    def take_in(self, position: Position) -> None:
+        """A row was read that has no result yet."""
+        self.tally.read()
+        self._settled.take_in(position)
+
+    def skip(self, position: Position) -> None:
+        """Reading came past a row that an earlier session settled."""
+        self._settled.skip(position)
+
     def record(self, batch: Sequence[Result]) -> None:
         """Write results as they settle, dead letters first; raises JournalError where the disk does not take them."""
         self._journal.record(batch)
         for result in batch:
             self.tally.settled(result)
+            self._settled.settle(result.position)
 
     def too_many(self) -> TooManyFailures | None:
-        """The error to stop with, once more rows have failed than allowed."""
-        failed, settled = self.tally.failed_rows, self.tally.settled_rows
-        if self._max_failures is None or not self._max_failures.reached(failed, settled):
+        """The error to stop with, once more rows of this session have failed than allowed."""
+        failed = self.tally.failed_rows - self._failed_before
+        settled = self.tally.settled_rows - self._settled_before
+        limit = self._job.max_failures
+        if limit is None or not limit.reached(failed, settled):
             return None
         return TooManyFailures(
-            f"{failed:,} of {settled:,} rows failed, more than --max-failures {self._max_failures} allows: "
+            f"{failed:,} of {settled:,} rows failed, more than --max-failures {limit} allows: "
             f"see {self._folder.dead_letter}, correct the cause, then {AGAIN}"
         )
 
+    # -- what a later session needs --------------------------------------------------------------------------------
+
     async def keep_synced(self, halt: Callable[[JournalError], None]) -> None:
-        """Sync once a second, in a thread; `halt` is told what goes wrong, and ends the run."""
+        """Save once a second, in a thread; `halt` is told what goes wrong, and ends the run."""
         while True:
             await anyio.sleep(SYNC_SECONDS)
             written = self._journal.results.written
             if written == self._synced:
                 continue
             try:
-                await anyio.to_thread.run_sync(self._journal.sync)
+                self._look_ahead()
+                await anyio.to_thread.run_sync(self._save, self._checkpoint())
             except JournalError as error:
                 halt(error)
                 return
             self._synced = written
 
-    def close(self, *, exit_code: int, pauses: int, settings: dict[str, object], stopped: str | None) -> Summary:
+    def save(self, *, finished: bool = False, final_dead_letter: int | None = None) -> None:
+        """Make all that was written safe from a power cut, and note how far that is."""
+        self._save(self._checkpoint(finished=finished, final_dead_letter=final_dead_letter))
+
+    def _checkpoint(
+        self, *, finished: bool = False, final_dead_letter: int | None = None
+    ) -> Callable[[], Checkpoint] | None:
+        """What is so at this moment; telling it takes longer, and may be done in a thread. None where it is too much.
+
+        That is so only after everything had to be read back; then the checkpoint that is there stays valid.
+        """
+        snapshot = self._settled.snapshot()
+        if snapshot.size > MOST_RANGES:
+            return None
+        self.tally.pauses = self._pauses_before + self._job.pauses()
+        tally, at = self.tally.state(), self._job.clock.now()
+        results, dead_letters = self._journal.lengths
+        if self._dead_letters is not None:
+            dead_letters = self._dead_letters
+        sources = self._job.intake.fingerprints
+        return lambda: Checkpoint(
+            settings=self._job.settings,
+            sources=sources,
+            place=snapshot.place,
+            ranges=snapshot.ranges(),
+            results=results,
+            dead_letters=dead_letters,
+            tally=tally,
+            started_at=self._started_at,
+            at=at,
+            boot=boot_id(),
+            sessions=self.tally.sessions,
+            finished=finished,
+            final_dead_letter=final_dead_letter,
+        )
+
+    def _save(self, told: Callable[[], Checkpoint] | None) -> None:
+        with self._saving:
+            self._journal.sync()
+            if told is not None:
+                self._folder.write_checkpoint(told().as_json())
+
+    def _look_ahead(self) -> None:
+        """Warn, once, where the results will not find room."""
+        needed = self._still_to_write()
+        self._journal.expect(needed)
+        free = self._folder.free_bytes()
+        if needed > free and not self.warnings:
+            self.warnings.append(
+                f"the results will need about {_size(needed)} more in {self.folder}, and {_size(free)} are free: make "
+                "room there. When the disk is full the run stops, and goes on when there is room"
+            )
+
+    def _still_to_write(self) -> int:
+        """Bytes of results that are to come, by what a row took so far."""
+        settled, rows = self.tally.settled_rows, self._job.intake.rows_expected
+        if not settled or rows is None:
+            return 0
+        return int(sum(self._journal.lengths) / settled * max(0.0, rows - settled))
+
+    # -- its end -----------------------------------------------------------------------------------------------------
+
+    async def complete(self, stopping: Callable[[], bool]) -> bool:
+        """All rows are settled: note in the dead letters which later rows made them obsolete.
+
+        False where it was stopped before: then the run is not finished, and the next session does it.
+        """
+        if not self.tally.failed_rows:
+            return True
+        # a cancellation does not wait for it: `close` does, and hurries it
+        return await anyio.to_thread.run_sync(self._fill_in, stopping, abandon_on_cancel=True)
+
+    def _fill_in(self, stopping: Callable[[], bool]) -> bool:
+        with self._ending:
+            if self._closing:
+                return False
+            self.save()
+            folder = self._folder
+            length = supersede(
+                folder.results,
+                folder.dead_letter,
+                self._job.intake.labels,
+                lambda: self._closing or stopping(),
+                dir_fd=folder.fd,
+            )
+            if length == STOPPED:
+                return False
+            if length is not None:
+                self.save(final_dead_letter=length)
+                folder.replace_dead_letter()
+                self._dead_letters = length
+                self.save()
+            return True
+
+    def close(self, *, exit_code: int, stopped: str | None = None) -> Summary:
         """Make everything safe, write the summary and return it; `stopped` says why the run is not finished.
 
-        Raises JournalError where the disk does not take it, unless the run was stopped by something else before. It
-        blocks for some milliseconds, rather than that a cancellation finds it half done.
+        Raises JournalError where the disk does not take it, unless the run ended in an error before (an `exit_code`
+        above 1). It blocks for some milliseconds, rather than that a cancellation finds it half done.
         """
-        trouble = _trouble(self._journal.sync)
-        self.summary = summary = self.tally.summary(
-            started_at=self._started_at,
-            ended_at=self._clock.epoch(),
-            exit_code=exit_code,
-            pauses=pauses,
-            version=self._version,
-            settings=settings,
-            stopped=stopped,
-        )
-        if stopped is None and trouble is not None:
-            _spoil(summary, trouble)
-        unwritten = _trouble(lambda: self._folder.write_summary(summary))
-        _trouble(self._journal.close)
-        trouble = trouble or unwritten
-        if stopped is None and trouble is not None:
-            _spoil(summary, trouble)
+        self._closing = True
+        with self._ending:
+            trouble = _trouble(self.save)
+            self.summary = summary = self._sum_up(exit_code, stopped)
+            unwritten = _trouble(lambda: self._folder.write_summary(summary))
+            trouble = trouble or unwritten
+            if stopped is None and trouble is None:
+                trouble = _trouble(lambda: self.save(finished=True))
+            if exit_code > 1:
+                trouble = None  # what it ended in is what people need to know
+            if trouble is not None:
+                summary["exit_code"], summary["stopped"] = trouble.exit_code, str(trouble)
+                _trouble(lambda: self._folder.write_summary(summary))
+            _trouble(self._journal.close)
+        if trouble is not None:
             raise trouble
         return summary
+
+    def _sum_up(self, exit_code: int, stopped: str | None) -> Summary:
+        return self.tally.summary(
+            started_at=self._started_at,
+            ended_at=self._job.clock.epoch(),
+            exit_code=exit_code,
+            version=self._version,
+            settings=self._job.settings,
+            stopped=stopped,
+        )
+
+
+def _size(count: float) -> str:
+    """`4.9 GB`: bytes as people say them."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.{0 if unit == 'bytes' else 1}f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
 
 
 def _trouble(work: Callable[[], None]) -> JournalError | None:
@@ -132,25 +265,18 @@ def _trouble(work: Callable[[], None]) -> JournalError | None:
     return None
 
 
-def _spoil(summary: Summary, error: JournalError) -> None:
-    summary["exit_code"], summary["stopped"] = error.exit_code, str(error)
-
-
 class RunView:
     """One run while it goes on, for those who show it; nothing here can be changed."""
 
     def __init__(self, run: Run, intake: Intake, engine: Engine, paused: Callable[[], bool]) -> None:
         self.tally = run.tally
         self.folder = run.folder
+        self.moved_to = run.moved_to
+        """Where an earlier run in this folder went, if there was one."""
         self._run = run
         self._intake = intake
         self._engine = engine
         self._paused = paused
-
-    @property
-    def moved_to(self) -> Path | None:
-        """Where an earlier run in this folder went, if there was one."""
-        return self._run.moved_to
 
     @property
     def summary(self) -> Summary | None:
@@ -158,9 +284,14 @@ class RunView:
         return self._run.summary
 
     @property
+    def sessions(self) -> int:
+        """How often the run was begun or taken up again."""
+        return self._run.tally.sessions
+
+    @property
     def warnings(self) -> list[str]:
-        """What people should know about the input, so far."""
-        return self._intake.warnings
+        """What people should know about the input and the disk, so far."""
+        return [*self._intake.warnings, *self._run.warnings]
 
     @property
     def bytes_read(self) -> tuple[int, int | None]:

@@ -1,120 +1,89 @@
-"""One run's folder: where it stands, who holds it, and what is done with an earlier run in it."""
+"""One run's folder: what is found in it, how its files are replaced, and how it makes room for another run."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import glob
 import os
+import shutil
 import stat
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal, Self
 
 import orjson
 
+from moe_bulk.checkpoint import Checkpoint
 from moe_bulk.deadletter import as_json, clean
-from moe_bulk.errors import RunHeld, RunRefused
-from moe_bulk.journal import AppendOnlyFile, Journal, sync_to_disk, telling, trouble
+from moe_bulk.errors import JournalError, RunRefused
+from moe_bulk.folders import free_name, make_parents, make_private, names_in, open_folder, sync_folder
+from moe_bulk.journal import DEAD_LETTER, RESULTS, AppendOnlyFile, Journal, refusal, sync_to_disk, telling
+from moe_bulk.lock import hold, lstat, stranger
+from moe_bulk.naming import (
+    CHECKPOINT,
+    OURS,
+    PART,
+    PARTS,
+    SUMMARY,
+    aside_name,
+    is_lock_name,
+    is_run_name,
+    looks_like_run,
+    moved_aside,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
-    Opener = Callable[[str, int, Path], int]
-
-RESULTS = "results.ndjson"
-DEAD_LETTER = "dead-letter.ndjson"
-SUMMARY = "summary.json"
-_OURS = frozenset({RESULTS, DEAD_LETTER, SUMMARY, f"{SUMMARY}.part", "checkpoint.json", "report.html"})
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: opening a pipe that somebody left under the name would wait for its other end
-_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a pipe that somebody left under the name would wait for its other end
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_SUMMARY_READ = 16_000_000
 _LAST_SECOND = 253_402_300_799
 """The end of the year 9999: later ones cannot be written."""
-_FINISHED = (0, 1)
-"""Exit codes of runs that settled every row."""
-
-
-def default_out(sources: Sequence[str], *, sandbox: bool, cwd: Path) -> Path:
-    """Where a run is written when nobody says: `devices.csv.run` beside `devices.csv`.
-
-    Standard input, URLs, globs and several sources have no place of their own: theirs is in `cwd`, by the name of the
-    first. `sources` are as they were given, globs not expanded.
-    """
-    first = sources[0]
-    suffix = ".sandbox.run" if sandbox else ".run"
-    if first == "-":
-        return cwd / f"stdin{suffix}"
-    if "://" in first:
-        return cwd / f"{_url_name(first)}{suffix}"
-    matched = _first_match(first, cwd)
-    if len(sources) > 1 or matched is not None:
-        return cwd / f"{Path(matched or first).name}{suffix}"
-    path = cwd / first
-    return path.parent / f"{path.name}{suffix}"
-
-
-def _url_name(url: str) -> str:
-    web = url.startswith(("http://", "https://"))
-    path = urlsplit(url).path if web else url.partition("://")[2]
-    name = path.rstrip("/").rpartition("/")[2]
-    return name if name.strip(".") else "source"
-
-
-def _first_match(pattern: str, cwd: Path) -> str | None:
-    """Give the first file that a glob finds outside of run folders, or its own text; None where it is no glob."""
-    if not glob.has_magic(pattern) or (cwd / pattern).exists():
-        return None
-    anywhere = str(Path(glob.escape(str(cwd))) / pattern)
-    found = sorted(glob.glob(anywhere, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
-    return next((path for path in found if not within_run(Path(path))), pattern)
-
-
-def within_run(path: Path) -> bool:
-    """True for a run folder, what lies in one, and the lock that a killed run left beside one: globs skip them."""
-    folder = path.with_suffix("") if path.suffix == ".lock" else path
-    return path.name.endswith(".run.lock") or (folder / RESULTS).exists() or (path.parent / RESULTS).exists()
 
 
 class RunFolder:
     """One run's folder, held by this process until `release`: nobody else writes there meanwhile.
 
-    `moved_to` is where an earlier run went, if there was one. Use it as a context manager.
+    `state` is `new` where a run can begin in it, and `run` where it holds one; `found` is that run's checkpoint (None
+    only where a damaged run is to make room). `moved_to` is where an earlier run went. Use it as a context manager.
     """
 
-    def __init__(self, path: Path, fd: int, held: ExitStack, moved_to: Path | None = None) -> None:
+    def __init__(self, path: Path, parent: int, held: ExitStack) -> None:
         self.path = path
-        self.moved_to = moved_to
-        self._fd = fd
+        self.state: Literal["new", "run"] = "new"
+        self.found: Checkpoint | None = None
+        self.moved_to: Path | None = None
+        self._parent = parent
+        self._fd: int | None = None
         self._held = held
 
     @classmethod
     def claim(cls, path: Path, *, fresh: bool) -> RunFolder:
-        """Take the folder for a new run, creating it; with `fresh`, an earlier run in it is moved aside.
+        """Hold the folder and see what is in it; nothing in it is changed, and none is created yet.
 
-        Raises RunHeld while another process is at work in it, and RunRefused where it holds what must stay or the
-        system does not let us: nothing was sent yet.
+        Raises RunHeld while another process is at work in it; RunRefused where it is not ours, holds what is no run, or
+        the system does not let us, and, but for `fresh`, a run that cannot go on. Nothing was sent yet.
         """
         path = path.absolute()
         if path.name in ("", ".."):
             raise RunRefused(f"{clean(str(path))} cannot be a run folder: name another one with --out")
         with ExitStack() as stack, _refusing(path):
-            _make_parents(path.parent)
-            parent = _open_folder(stack, str(path.parent))
+            make_parents(path.parent)
+            parent = open_folder(stack, str(path.parent))
             hold(stack, parent, path)
-            moved_to = _make_room(parent, path, fresh=fresh)
-            sync_folder(parent)
-            fd = _open_folder(stack, path.name, os.O_NOFOLLOW, parent)
-            if stat.S_IMODE(os.fstat(fd).st_mode) != stat.S_IRWXU:
-                os.fchmod(fd, stat.S_IRWXU)
-            return cls(path, fd, stack.pop_all(), moved_to)
+            folder = cls(path, parent, stack)
+            folder._look(fresh=fresh)
+            folder._held = stack.pop_all()
+            return folder
+
+    @property
+    def fd(self) -> int:
+        """The open folder, once there is one."""
+        if self._fd is None:
+            raise RuntimeError("there is no folder yet: begin() makes it")
+        return self._fd
 
     @property
     def results(self) -> Path:
@@ -131,40 +100,171 @@ class RunFolder:
         """The run in numbers; it is there once the run has ended."""
         return self.path / SUMMARY
 
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    def _look(self, *, fresh: bool) -> None:
+        about = lstat(self.path.name, self._parent)
+        if about is None:
+            return
+        if not stat.S_ISDIR(about.st_mode):
+            kind = "a link" if stat.S_ISLNK(about.st_mode) else "a file"
+            raise RunRefused(f"{clean(str(self.path))} is {kind}, not a folder: name another one with --out")
+        self._fd = open_folder(self._held, self.path.name, os.O_NOFOLLOW, self._parent)
+        reason = stranger(os.fstat(self._fd), os.geteuid())
+        if reason:
+            raise RunRefused(f"{clean(str(self.path))} {reason}: name another folder with --out")
+        names = names_in(self._fd)
+        if not names or _never_began(self._fd, names):
+            return
+        if not looks_like_run(names):
+            raise RunRefused(
+                f"{clean(str(self.path))} is not empty and holds no run of moe-bulk, so it stays as it is: "
+                "name a new folder with --out"
+            )
+        self.state = "run"
+        try:
+            self.found = _checkpoint(self._fd)
+        except ValueError as error:
+            if not fresh:
+                raise RunRefused(
+                    f"{clean(str(self.path))} holds a run that cannot go on: {clean(str(error))}. To start over: add "
+                    f"--fresh; it will be moved aside to {clean(self._aside())}"
+                ) from error
+
+    def _aside(self) -> str:
+        """What the run that is there would be called: by its summary, else by its newest file."""
+        ended = (self.read_summary() or {}).get("ended_at")
+        if not isinstance(ended, (int, float)) or not 0 <= ended <= _LAST_SECOND:
+            entries = (lstat(name, self.fd) for name in names_in(self.fd))
+            newest = max((about.st_mtime for about in entries if about is not None), default=0.0)
+            ended = min(max(newest, 0.0), _LAST_SECOND)
+        return free_name(aside_name(self.path.name, datetime.fromtimestamp(ended, UTC)), self._parent)
+
+    # -- how a run begins or goes on -----------------------------------------------------------------------------
+
+    def move_aside(self) -> Path:
+        """Give the run that is there another name, `devices.csv.run-<when it ended>`, and return where it is now."""
+        with _refusing(self.path):
+            aside = self._aside()
+            os.rename(self.path.name, aside, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            sync_folder(self._parent)
+        self._fd, self.state, self.found = None, "new", None
+        self.moved_to = self.path.with_name(aside)
+        return self.moved_to
+
+    def begin(self) -> None:
+        """Make the folder for a new run, or empty it of one that never began."""
+        if self.state != "new":
+            raise RuntimeError("there is a run in it: move it aside first")
+        with _refusing(self.path):
+            if self._fd is None:
+                os.mkdir(self.path.name, 0o700, dir_fd=self._parent)
+                sync_folder(self._parent)
+                self._fd = open_folder(self._held, self.path.name, os.O_NOFOLLOW, self._parent)
+            for name in OURS & names_in(self._fd):
+                os.unlink(name, dir_fd=self._fd)
+            make_private(self._fd)
+
     def journal(self) -> Journal:
         """Create the dead letter and the results, both empty, and the journal that appends to them."""
         with ExitStack() as stack, telling(self.path):
-            dead_letters = AppendOnlyFile.create(self.dead_letter, dir_fd=self._fd)
+            dead_letters = AppendOnlyFile.create(self.dead_letter, dir_fd=self.fd)
             stack.callback(dead_letters.close)
-            results = AppendOnlyFile.create(self.results, dir_fd=self._fd)
+            results = AppendOnlyFile.create(self.results, dir_fd=self.fd)
             stack.callback(results.close)
-            sync_folder(self._fd)
+            sync_folder(self.fd)
             stack.pop_all()
         return Journal(results, dead_letters)
 
+    def go_on(self, results: int, dead_letters: int) -> Journal:
+        """The journal that appends to the files that are there, behind so many bytes of each."""
+        with ExitStack() as stack, telling(self.path):
+            make_private(self.fd)
+            letters = AppendOnlyFile.reopen(self.dead_letter, dead_letters, dir_fd=self.fd)
+            stack.callback(letters.close)
+            journal = Journal(AppendOnlyFile.reopen(self.results, results, dir_fd=self.fd), letters)
+            stack.callback(journal.results.close)
+            sync_folder(self.fd)
+            stack.pop_all()
+        return journal
+
+    def free_bytes(self) -> int:
+        """How much more this user can write on the disk that the folder is on."""
+        with telling(self.path):
+            about = os.fstatvfs(self.fd)
+        return about.f_bavail * about.f_frsize
+
+    # -- files that are replaced ---------------------------------------------------------------------------------
+
+    def write_checkpoint(self, text: bytes) -> None:
+        """Put `checkpoint.json` in place, whole or not at all; it is safe from a power cut when this returns."""
+        self._replace(CHECKPOINT, text)
+
     def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Put `summary.json` in place, whole or not at all, and return when it is safe from a power cut."""
-        text = as_json(dict(summary), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        part = f"{SUMMARY}.part"
+        """Put `summary.json` in place, in the same way."""
+        self._replace(SUMMARY, as_json(dict(summary), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+    def read_summary(self) -> dict[str, object] | None:
+        """The summary that is there; None where there is none that can be read."""
+        with contextlib.suppress(OSError, ValueError):
+            said = orjson.loads(_read(self.fd, SUMMARY))
+            if isinstance(said, dict):
+                return said
+        return None
+
+    def results_on_disk(self) -> tuple[int, float]:
+        """Bytes of the results and when they were last written (epoch seconds); zeros where there are none."""
+        about = lstat(RESULTS, self.fd)
+        return (about.st_size, about.st_mtime) if about is not None else (0, 0.0)
+
+    def remove_summary(self) -> None:
+        """Take the summary away: it speaks of a run that goes on now."""
+        with telling(self.path), contextlib.suppress(FileNotFoundError):
+            os.unlink(SUMMARY, dir_fd=self.fd)
+            sync_folder(self.fd)
+
+    def replace_dead_letter(self) -> None:
+        """Put `dead-letter.ndjson.part`, which is complete and synced, in the place of the dead letter."""
+        with telling(self.path):
+            self._rename_part(DEAD_LETTER)
+
+    def _replace(self, name: str, text: bytes) -> None:
+        part = name + PART
         with telling(self.path, len(text)):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(part, dir_fd=self._fd)
-            fd = os.open(part, _NEW, 0o600, dir_fd=self._fd)
+                os.unlink(part, dir_fd=self.fd)
+            fd = os.open(part, _NEW, 0o600, dir_fd=self.fd)
             try:
                 with os.fdopen(fd, "wb") as file:
                     file.write(text)
                     file.flush()
                     sync_to_disk(file.fileno())
-                os.rename(part, SUMMARY, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+                self._rename_part(name)
             except BaseException:
-                # half a summary is of no use, and takes room on a full disk
+                # half a file is of no use, and takes room on a full disk
                 with contextlib.suppress(OSError):
-                    os.unlink(part, dir_fd=self._fd)
+                    os.unlink(part, dir_fd=self.fd)
                 raise
-            sync_folder(self._fd)
+
+    def _rename_part(self, name: str) -> None:
+        os.rename(name + PART, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        sync_folder(self.fd)
+
+    # -- runs that were moved aside ------------------------------------------------------------------------------
+
+    def keep_runs(self, count: int) -> list[Path]:
+        """Remove the runs of this folder's name that were moved aside, but for the `count` newest; return their paths.
+
+        What holds anything that no run writes stays, and so does a run that somebody holds, or whose dead letter is
+        being sent again within it. What cannot be removed is left for the next time.
+        """
+        names = moved_aside(self.path.name, names_in(self._parent))
+        aside = [self.path.with_name(name) for name in names if _is_ours(self._parent, name)]
+        return [path for path in aside[count:] if _remove(self._parent, path)]
 
     def release(self) -> None:
         """Let others use the folder; a second time changes nothing."""
+        self._fd = None
         self._held.close()
 
     def __enter__(self) -> Self:
@@ -174,183 +274,95 @@ class RunFolder:
         self.release()
 
 
+def refuse_unfinished_letters(paths: Iterable[str]) -> None:
+    """Raise RunRefused where a source is the dead letter of a run that is not finished: it may still grow."""
+    for path in paths:
+        if "://" in path or "\0" in path:
+            continue
+        file = Path(os.path.realpath("/dev/fd/0" if path == "-" else path))
+        if file.name == DEAD_LETTER and os.path.lexists(file.parent / RESULTS) and not _is_finished(file.parent):
+            raise RunRefused(
+                f"{clean(path)} belongs to a run that is not finished. Finish that run first: give its own command "
+                f"again, with --out {clean(str(file.parent))}. If it never will be, copy the file elsewhere and send "
+                "the copy"
+            )
+
+
+def _is_finished(folder: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError), ExitStack() as stack:
+        return _checkpoint(open_folder(stack, str(folder))).finished
+    return False
+
+
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Within it, an OSError becomes the RunRefused that names the folder and the way out."""
+    """Within it, an OSError becomes the error that names the folder and the way out."""
     try:
         yield
     except OSError as error:
-        raise RunRefused(str(trouble(path, error))) from error
+        raise refusal(path, error) from error
 
 
-def _make_parents(folder: Path) -> None:
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(0o700, exist_ok=True)
+def _never_began(fd: int, names: set[str]) -> bool:
+    """Whether a run was killed before it had written anything: its files are there, and empty."""
+    if CHECKPOINT in names or (RESULTS not in names and not names <= {DEAD_LETTER, *PARTS}):
+        return False
+    about = [lstat(name, fd) for name in names & {RESULTS, DEAD_LETTER}]
+    return all(each is not None and stat.S_ISREG(each.st_mode) and each.st_size == 0 for each in about)
 
 
-def _open_folder(stack: ExitStack, name: str, flags: int = 0, dir_fd: int | None = None) -> int:
-    fd = os.open(name, _FOLDER | flags, dir_fd=dir_fd)
-    stack.callback(os.close, fd)
-    return fd
-
-
-def hold(stack: ExitStack, parent: int, path: Path, opener: Opener | None = None) -> None:
-    """Lock the file beside the folder until the stack is closed, and write our process id into it.
-
-    `opener` stands in for `open_lock`.
-    """
-    name = f"{path.name}.lock"
-    while True:
-        fd = (opener or open_lock)(name, parent, path)
-        with ExitStack() as opened:
-            opened.callback(os.close, fd)
-            _lock(fd, path)
-            # the holder before us may have removed the file between our opening and our locking it
-            if not _is_still(fd, name, parent):
-                continue
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-            stack.push(opened.pop_all())
-            stack.callback(_remove_lock, fd, name, parent)
-            return
-
-
-def open_lock(name: str, parent: int, path: Path) -> int:
-    """Open or create the lock file; RunRefused where it is not ours."""
+def _checkpoint(fd: int) -> Checkpoint:
+    """The folder's checkpoint; ValueError, saying why, where there is none that can be read."""
     try:
-        fd = os.open(name, _LOCK, 0o600, dir_fd=parent)
-    except OSError as error:
-        if _lstat(name, parent) is None:
-            beside = f". Its lock file stands beside it, in {clean(str(path.parent))}" if path.exists() else ""
-            raise RunRefused(f"{trouble(path, error)}{beside}") from error
-        reason = error.strerror
-        raise RunRefused(f"{clean(str(path))}.lock is not our lock file ({reason}): see whose it is") from error
-    about = os.fstat(fd)
-    reason = stranger(about, os.geteuid()) or _odd_file(about)
-    if reason:
-        os.close(fd)
-        raise RunRefused(f"{clean(str(path))}.lock {reason}: see whose it is, and remove it if it is a leftover")
-    return fd
-
-
-def stranger(about: os.stat_result, euid: int) -> str | None:
-    """Why a file or folder must not be used by the user `euid`: it belongs to another user. None where it may."""
-    return None if about.st_uid == euid else f"belongs to another user (id {about.st_uid})"
-
-
-def _odd_file(about: os.stat_result) -> str | None:
-    # a second name would let us write our process id into a file that is something else
-    return None if stat.S_ISREG(about.st_mode) and about.st_nlink <= 1 else "is no plain file of its own"
-
-
-def _lock(fd: int, path: Path) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        said = os.pread(fd, 20, 0).strip()
-        who = f"process {said.decode()}" if said.isdigit() else "another process"
-        raise RunHeld(f"{who} is uploading into {clean(str(path))} right now: wait until it has ended") from None
-
-
-def _is_still(fd: int, name: str, parent: int) -> bool:
-    there = _lstat(name, parent)
-    return there is not None and os.path.samestat(there, os.fstat(fd))
-
-
-def _remove_lock(fd: int, name: str, parent: int) -> None:
-    # a lock file that stays behind does no harm: nobody holds it
-    with contextlib.suppress(OSError):
-        if _is_still(fd, name, parent):
-            os.unlink(name, dir_fd=parent)
-
-
-def _lstat(name: str, folder: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return Checkpoint.from_json(_read(fd, CHECKPOINT))
     except FileNotFoundError:
-        return None
+        raise ValueError(f"its {CHECKPOINT} is missing") from None
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"its {CHECKPOINT} cannot be used ({said})") from error
 
 
-def _make_room(parent: int, path: Path, *, fresh: bool) -> Path | None:
-    """See to it that the folder is there, ours and empty; return where an earlier run went."""
+def _read(fd: int, name: str) -> bytes:
+    """All of a file; OSError where it is another user's than the folder."""
     with ExitStack() as stack:
-        about = _lstat(path.name, parent)
-        if about is None:
-            os.mkdir(path.name, 0o700, dir_fd=parent)
-            return None
-        if not stat.S_ISDIR(about.st_mode):
-            kind = "a link" if stat.S_ISLNK(about.st_mode) else "a file"
-            raise RunRefused(f"{clean(str(path))} is {kind}, not a folder: name another one with --out")
-        fd = _open_folder(stack, path.name, os.O_NOFOLLOW, parent)
-        reason = stranger(os.fstat(fd), os.geteuid())
+        opened = os.open(name, _OLD, dir_fd=fd)
+        stack.callback(os.close, opened)
+        reason = stranger(os.fstat(opened), os.fstat(fd).st_uid)
         if reason:
-            raise RunRefused(f"{clean(str(path))} {reason}: name another folder with --out")
-        with os.scandir(fd) as entries:
-            names = {entry.name for entry in entries}
-        if not names:
-            return None
-        if not looks_like_run(names):
-            raise RunRefused(
-                f"{clean(str(path))} is not empty and holds no run of moe-bulk, so it stays as it is: "
-                "name a new folder with --out"
-            )
-        state, when = _earlier(fd, names)
-    aside = _free_name(f"{path.name}-{when:%Y-%m-%dT%H-%M-%SZ}", parent)
-    if not fresh:
-        raise RunRefused(
-            f"{clean(str(path))} holds an earlier run ({state}). To start over: add --fresh; "
-            f"it will be moved aside to {clean(aside)}"
-        )
-    os.rename(path.name, aside, src_dir_fd=parent, dst_dir_fd=parent)
-    os.mkdir(path.name, 0o700, dir_fd=parent)
-    return path.with_name(aside)
+            raise PermissionError(errno.EPERM, f"it {reason}")
+        with open(opened, "rb", closefd=False) as file:
+            return file.read()
 
 
-def looks_like_run(names: set[str]) -> bool:
-    """Whether a folder with these entries is a run of ours: it has results, or nothing but what we write.
-
-    A lone `summary.json` among other things is somebody else's.
-    """
-    return RESULTS in names or (bool(names) and names <= _OURS)
-
-
-def _earlier(fd: int, names: set[str]) -> tuple[str, datetime]:
-    """What became of the run in the folder, in words, and when it ended: by its summary, else by its newest file."""
-    summary = _read_summary(fd)
-    ended = summary.get("ended_at")
-    if isinstance(ended, (int, float)) and 0 <= ended <= _LAST_SECOND:
-        when = datetime.fromtimestamp(ended, UTC)
-        finished = summary.get("exit_code") in _FINISHED and "stopped" not in summary
-        kind = "finished" if finished else "unfinished, it stopped"
-        return f"{kind} at {when:%Y-%m-%dT%H:%M:%SZ}", when
-    entries = [about.st_mtime for about in (_lstat(name, fd) for name in names) if about is not None]
-    newest = max(entries, default=0.0)
-    return "unfinished", datetime.fromtimestamp(min(max(newest, 0.0), _LAST_SECOND), UTC)
+def _is_ours(parent: int, name: str) -> bool:
+    """Whether a run of ours was moved aside to this name: nobody else's folder has our checkpoint."""
+    with contextlib.suppress(OSError, ValueError), ExitStack() as stack:
+        fd = open_folder(stack, name, os.O_NOFOLLOW, parent)
+        if stranger(os.fstat(fd), os.geteuid()):
+            return False
+        # an empty one is what was left when its removal was cut off
+        return not names_in(fd) or _checkpoint(fd) is not None
+    return False
 
 
-def _read_summary(fd: int) -> dict[str, object]:
-    """The folder's summary, or nothing where there is none that can be read."""
-    with contextlib.suppress(OSError, orjson.JSONDecodeError):
-        with os.fdopen(os.open(SUMMARY, _OLD, dir_fd=fd), "rb") as file:
-            said = orjson.loads(file.read(_SUMMARY_READ))
-        if isinstance(said, dict):
-            return said
-    return {}
+def _remove(parent: int, path: Path) -> bool:
+    """Remove the run that was moved aside to `path`, if nothing in it speaks against it; tell whether it is gone."""
+    with contextlib.suppress(OSError, JournalError), ExitStack() as stack:
+        if _take(stack, parent, path):
+            shutil.rmtree(path.name, dir_fd=parent)
+            return True
+    return False
 
 
-def _free_name(name: str, parent: int) -> str:
-    number, free = 1, name
-    while _lstat(free, parent) is not None:
-        number += 1
-        free = f"{name}-{number}"
-    return free
-
-
-def sync_folder(fd: int) -> None:
-    """Return when the folder's entries are safe from a power cut, where its file system knows how to say so."""
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
+def _take(stack: ExitStack, parent: int, path: Path) -> bool:
+    """Hold a run, and the runs within it that sent its dead letter again, if they are ours and hold nothing else."""
+    fd = open_folder(stack, path.name, os.O_NOFOLLOW, parent)
+    hold(stack, parent, path)
+    with os.scandir(fd) as entries:
+        found = list(entries)
+    return all(
+        (is_run_name(each.name) and _take(stack, fd, path / each.name))
+        if each.is_dir(follow_symlinks=False)
+        else (each.name in OURS or is_lock_name(each.name)) and each.is_file(follow_symlinks=False)
+        for each in found
+    )

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
-from moe_bulk.outcome import FAILED, FORMAT, Result, Status
+from moe_bulk.causes import Causes, Failures, shown
+from moe_bulk.outcome import FAILED, FORMAT, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-_CAUSES_KEPT = 100
-_CAUSES_SHOWN = 10
-_EXAMPLE_KEPT = 500
-_REASON_READ = 1_000
+    from moe_bulk.outcome import Result
 
-_FIELD = re.compile(
-    r"\b((?:customer|device|push)_id|platform|model|(?:app|os)_version|moe_(?:gaid|push_\w*opted)|idfv|forwarded_for)\b"
-)
-# a value's `repr`: whole; cut after 80 characters, as `device` shows long ones; whole with a `…` of its own; else all
-_QUOTED = re.compile(
-    r"""(?<!\w)b?(?:'(?:[^'\\…]|\\.)*'(?!\w)|"(?:[^"\\…]|\\.)*"(?!\w)|['"].{79}…"""
-    r"""|'(?:[^'\\]|\\.){,80}'(?!\w)|"(?:[^"\\]|\\.){,80}"(?!\w)|['"].*)""",
-    re.DOTALL,
-)
-
-_RETRY = "run `moe-bulk upload dead-letter.ndjson`"
-_CORRECT = f"correct {{field}} in dead-letter.ndjson, then {_RETRY}"
-_DISLIKED = "MoEngage, or a firewall on the way, dislikes these records: ask their support why, by `request_id`"
-_REMEDIES: tuple[tuple[Status, str, str], ...] = (
-    (Status.EXHAUSTED, "429 .*", f"others used up the workspace's limit: {_RETRY} later"),
-    (Status.EXHAUSTED, ".*", f"this is passing trouble: {_RETRY} when it is over"),
-    (Status.REJECTED, "413 .*", f"MoEngage finds these records too large: {_CORRECT}"),
-    (Status.REJECTED, "(403|409|415) .*", _DISLIKED),
-    (Status.REJECTED, r"\w+ (invalidparams|paramsrequired|blacklisted).*", _DISLIKED),
-    (Status.REJECTED, r"\w+ missing.*", f"fill in {{field}} in dead-letter.ndjson, then {_RETRY}"),
-    (Status.REJECTED, ".*", _CORRECT),
-    (Status.INVALID, "unreadable", "repair these lines in the source and upload them again"),
-    (Status.INVALID, r".*\b(missing|empty|required)\b.*", "fill in {field}, or leave these rows out"),
-    (Status.INVALID, ".*", _CORRECT),
-)
-"""By status and by what `_trouble` says, the first that fits: a plain next step."""
+_MOST = 2**60
+"""No number is larger: a restored one that is would make sums that JSON cannot hold."""
+_LAST_SECOND = 253_402_300_799  # of the year 9999: `datetime` knows no later one
 
 
 class Latencies(TypedDict):
@@ -71,25 +45,15 @@ class RateUsed(TypedDict):
     used_share: float | None
 
 
-class Failures(TypedDict):
-    """Failures with one cause. `cause` holds no value of any row, `example` does: it stays in the run folder."""
-
-    cause: str
-    status: str
-    count: int
-    first_line: int
-    example: str
-    remedy: str
-
-
 class Summary(TypedDict):
-    """What `summary.json` holds. Times are epoch seconds."""
+    """What `summary.json` holds, of all sessions in which the run was made. Times are epoch seconds."""
 
     format: int
     version: str
     exit_code: int
     started_at: float
     ended_at: float
+    sessions: int
     counts: dict[str, int]
     requests: int
     retries: int
@@ -104,24 +68,23 @@ class Summary(TypedDict):
 class Latency:
     """How long answers took, to 1 %, in some hundred numbers however many there are.
 
-    A histogram whose buckets grow by 2 % each (the sketch of https://arxiv.org/abs/1908.10693); 0.001 ms is its least.
+    A histogram of buckets that grow by 2 %, from 0.001 ms to 115 days (the sketch of https://arxiv.org/abs/1908.10693).
     """
 
     GROWTH = 1.02
     LEAST = 0.001
+    MOST = 1e10
 
     def __init__(self) -> None:
-        self.count = 0
         self._buckets: Counter[int] = Counter()
 
     def add(self, ms: float) -> None:
         """Count one answer."""
-        self.count += 1
-        self._buckets[math.ceil(math.log(max(ms, self.LEAST), self.GROWTH))] += 1
+        self._buckets[self._bucket(ms)] += 1
 
     def percentile(self, share: float) -> float | None:
         """The latency that this share of the answers did not exceed, in milliseconds; None without answers."""
-        left = max(1, math.ceil(share * self.count))
+        left = max(1, math.ceil(share * self._buckets.total()))
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]
             if left <= 0:
@@ -129,43 +92,74 @@ class Latency:
                 return 2 * self.GROWTH**bucket / (1 + self.GROWTH)
         return None
 
+    def state(self) -> list[int]:
+        """How many answers are in each bucket, from the lowest that there can be."""
+        lowest, highest = self._bucket(0.0), max(self._buckets, default=self._bucket(0.0))
+        return [self._buckets[bucket] for bucket in range(lowest, highest + 1)]
+
+    @classmethod
+    def restored(cls, state: list[int]) -> Self:
+        """Go on counting from a `state`; raises ValueError for what is none."""
+        self = cls()
+        lowest = self._bucket(0.0)
+        if len(state) > self._bucket(self.MOST) - lowest + 1 or not all(_fits(count, 0) for count in state):
+            raise ValueError("the latencies are damaged")
+        self._buckets.update(dict(enumerate(state, lowest)))
+        return self
+
+    def _bucket(self, ms: float) -> int:
+        return math.ceil(math.log(min(max(ms, self.LEAST), self.MOST), self.GROWTH))
+
 
 class Busiest:
     """The window of `per` seconds, wherever it starts, that held the most requests; it holds one window's times."""
 
-    def __init__(self, per: float) -> None:
-        self.count = 0
-        self.at: float | None = None
+    def __init__(self, per: float, count: int = 0, at: float | None = None) -> None:
+        self.count = count
+        self.at = at
         self._per = per
-        self._recent: deque[float] = deque()
+        self.recent: deque[float] = deque()
 
     def add(self, at: float) -> None:
-        """Count a request sent at `at` seconds, not earlier than the one before."""
-        self._recent.append(at)
-        while at - self._recent[0] >= self._per:
-            self._recent.popleft()
-        if len(self._recent) > self.count:
-            self.count, self.at = len(self._recent), self._recent[0]
+        """Count a request sent at `at` seconds; those before it that claim to be later were sent at `at`, too."""
+        if self.recent and at < self.recent[-1]:
+            self.recent = deque(min(each, at) for each in self.recent)
+            self.at = min(self.at or 0.0, at)
+        self.recent.append(at)
+        while at - self.recent[0] >= self._per:
+            self.recent.popleft()
+        if len(self.recent) > self.count:
+            self.count, self.at = len(self.recent), self.recent[0]
 
 
 @dataclass(slots=True)
-class _Cause:
-    """Failures that are told together, and the source of the first of them."""
+class _Span:
+    """One session's requests, in boot-clock seconds, and the limit's `pace` in requests a second."""
 
-    said: Failures
-    source: str
+    pace: float
+    requests: int = 0
+    first: float = 0.0
+    last: float = 0.0
 
-    def add(self, result: Result) -> None:
-        self.said["count"] += 1
-        # results come as they settle: an earlier line may come later
-        if result.position.source == self.source and result.position.line < self.said["first_line"]:
-            self.said["first_line"], self.said["example"] = result.position.line, _example(result)
+    def add(self, at: float) -> None:
+        self.first = min(self.first, at) if self.requests else at
+        self.last = max(self.last, at)
+        self.requests += 1
+
+    @property
+    def gaps(self) -> int:
+        return max(0, self.requests - 1)
+
+    @property
+    def possible(self) -> float:
+        return (self.last - self.first) * self.pace
 
 
 class Tally:
-    """The numbers of one run, while it goes on and at its end.
+    """The numbers of one run, while it goes on and at its end, over all its sessions.
 
     `limit` and `per` are the rate, `epoch` is what turns boot-clock seconds into epoch seconds when added to them.
+    `pauses` and `sessions` are the caller's to count.
 
     >>> tally = Tally(10_000, 60.0)
     >>> tally.read(3)
@@ -174,19 +168,17 @@ class Tally:
     """
 
     def __init__(self, limit: int, per: float, epoch: float = 0.0) -> None:
-        self.requests = 0
-        self.retries = 0
-        self.unanswered = 0
+        self.requests = self.retries = self.unanswered = self.pauses = 0
+        self.sessions = 1
         self.latency = Latency()
         self.busiest = Busiest(per)
-        self._limit = limit
-        self._per = per
-        self._epoch = epoch
+        self._limit, self._per, self._epoch = limit, per, epoch
         self._rows = 0
         self._statuses: Counter[Status] = Counter()
-        self._causes: dict[tuple[Status, str], _Cause] = {}
-        self._first: float | None = None
-        self._last = 0.0
+        self._causes = Causes()
+        self._span = _Span(limit / per)
+        self._last_span = _Span(limit / per)
+        self._gaps, self._possible = 0, 0.0
 
     def read(self, rows: int = 1) -> None:
         """Count rows that were read."""
@@ -196,13 +188,12 @@ class Tally:
         """Count a request that left at `at` (boot-clock seconds, never going back)."""
         self.requests += 1
         self.busiest.add(at)
-        self._first = at if self._first is None else self._first
-        self._last = at
+        self._span.add(at)
 
     def answered(self, ms: float, *, ok: bool) -> None:
         """Count the end of a request; `ok` where a complete answer came. Only those tell how long answers take."""
         if ok:
-            self.latency.add(ms)
+            self.latency.add(round(ms, 3))  # to the microsecond, as a result line tells it
         else:
             self.unanswered += 1
 
@@ -214,7 +205,82 @@ class Tally:
         """Count the last word on a row."""
         self._statuses[result.status] += 1
         if result.failed:
-            self._cause(result).add(result)
+            self._causes.add(result)
+
+    def read_back(self, result: Result, since: float | None) -> None:
+        """Count a row whose line stands behind the state that this tally was restored from.
+
+        The state knows what happened up to `since` (boot-clock seconds of the last session), so only later requests and
+        answers are counted; all of them where it is None. They do not count in the busiest window: tell `before`.
+        """
+        self.read()
+        self.settled(result)
+        untold = max(0, result.tries - len(result.attempts))  # the first tries, where a line has no room for them
+        if since is None:
+            self.requests += untold
+            self.retries += max(0, untold - 1)
+        for number, attempt in enumerate(result.attempts, untold):
+            if since is None or attempt.at > round(since, 6):
+                self.requests += 1
+                self.retries += number > 0
+                if since is not None:  # without it nobody knows where one session ended and the next began
+                    self._last_span.add(attempt.at)
+            if since is None or round(attempt.at + attempt.ms / 1000, 6) > round(since, 6):
+                self.answered(attempt.ms, ok=attempt.error is None)
+
+    def before(self, times: Iterable[float]) -> None:
+        """Tell of requests that an earlier session sent, so that a window in which it ended is counted whole.
+
+        Boot-clock seconds of this session, in any order; what is later than the next request counts as sent with it.
+        """
+        earlier = sorted(times)
+        for at in earlier:
+            self.busiest.add(at)
+        self.busiest.recent = deque(earlier)  # all of them: the next request may bring old ones back into one window
+
+    def state(self) -> dict[str, object]:
+        """All that `restored` needs to go on: plain values for JSON, and not more of them the longer the run is."""
+        return {
+            "sessions": self.sessions,
+            "statuses": {status.value: self._statuses[status] for status in Status},
+            "causes": self._causes.state(),
+            "requests": self.requests,
+            "retries": self.retries,
+            "unanswered": self.unanswered,
+            "pauses": self.pauses,
+            "latency": self.latency.state(),
+            "busiest": {"count": self.busiest.count, "at": self._busiest_at() or 0.0, "per": float(self._per)},
+            "gaps": self._gaps + self._last_span.gaps,
+            "possible": self._possible + self._last_span.possible,
+            "span": asdict(self._span),
+        }
+
+    @classmethod
+    def restored(cls, state: Any, limit: int, per: float, epoch: float = 0.0) -> Self:
+        """Go on in a new session from the `state` of the one before; raises ValueError for what is none.
+
+        The rows read so far are those that were settled: all others are read again. The rate may be another one; where
+        its window is of another length, the busiest window is the one since then.
+        """
+        self = cls(limit, per, epoch)
+        if not _fits(state, self.state()):
+            raise ValueError("the tally is damaged")
+        self.sessions = state["sessions"] + 1
+        self.requests, self.retries = state["requests"], state["retries"]
+        self.unanswered, self.pauses = state["unanswered"], state["pauses"]
+        self.latency = Latency.restored(state["latency"])
+        self._statuses.update({Status(name): count for name, count in state["statuses"].items()})
+        self._rows = self.settled_rows
+        self._causes = Causes.restored(state["causes"])
+        self._gaps, self._possible, self._last_span = state["gaps"], state["possible"], _Span(**state["span"])
+        busiest = state["busiest"]
+        if self._causes.rows != self.failed_rows or self.retries > self.requests:
+            raise ValueError("the numbers of the tally contradict each other")
+        if self._last_span.possible < 0 or busiest["at"] > _LAST_SECOND:
+            raise ValueError("the times of the tally cannot be")
+        if busiest["count"] and busiest["per"] == per:
+            self.busiest = Busiest(per, busiest["count"], busiest["at"] - epoch)
+        return self
 
     @property
     def settled_rows(self) -> int:
@@ -234,14 +300,14 @@ class Tally:
 
     @property
     def used_share(self) -> float | None:
-        """How much of the limit was used between the first request and the last: 0 to 1, None below two requests.
+        """How much of the limit was used between the first request of a session and its last: 0 to 1.
 
-        n requests have n - 1 gaps between them; at the limit each gap is `per / limit` long.
+        n requests have n - 1 gaps between them, each `per / limit` long at the limit. None where there is no gap.
         """
-        if self._first is None or self.requests < 2:
+        gaps = self._gaps + self._last_span.gaps + self._span.gaps
+        possible = self._possible + self._last_span.possible + self._span.possible
+        if not gaps:
             return None
-        possible = (self._last - self._first) * self._limit / self._per
-        gaps = self.requests - 1
         return 1.0 if gaps >= possible else gaps / possible
 
     def summary(
@@ -250,7 +316,6 @@ class Tally:
         started_at: float,
         ended_at: float,
         exit_code: int,
-        pauses: int,
         version: str,
         settings: Mapping[str, object] | None = None,
         stopped: str | None = None,
@@ -265,13 +330,14 @@ class Tally:
             "exit_code": exit_code,
             "started_at": started_at,
             "ended_at": ended_at,
+            "sessions": self.sessions,
             "counts": self.counts,
             "requests": self.requests,
             "retries": self.retries,
-            "pauses": pauses,
+            "pauses": self.pauses,
             "latency_ms": self._latency_ms(),
             "rate": self._rate(),
-            "failures": sorted((cause.said.copy() for cause in self._causes.values()), key=lambda said: -said["count"]),
+            "failures": self._causes.told(),
         }
         if settings is not None:
             summary["settings"] = dict(settings)
@@ -284,97 +350,37 @@ class Tally:
         return {"p50": _rounded(at(0.5)), "p95": _rounded(at(0.95)), "p99": _rounded(at(0.99))}
 
     def _rate(self) -> RateUsed:
-        at = None if self.busiest.at is None else round(self.busiest.at + self._epoch, 6)
         return {
             "limit": self._limit,
             "per": self._per,
-            "busiest_window": {"count": self.busiest.count, "at": at},
+            "busiest_window": {"count": self.busiest.count, "at": self._busiest_at()},
             "used_share": _rounded(self.used_share, 4),
         }
 
-    def _cause(self, result: Result) -> _Cause:
-        text = cause_of(result)
-        if (result.status, text) not in self._causes and len(self._causes) >= _CAUSES_KEPT:
-            text = "other"
-        key = (result.status, text)
-        if key not in self._causes:
-            remedy = "see the reasons in dead-letter.ndjson" if text == "other" else remedy_for(result)
-            self._causes[key] = _Cause(_first(result, text, remedy), result.position.source)
-        return self._causes[key]
+    def _busiest_at(self) -> float | None:
+        return None if self.busiest.at is None else round(self.busiest.at + self._epoch, 6)
 
 
-def _first(result: Result, cause: str, remedy: str) -> Failures:
-    line, example = result.position.line, _example(result)
-    return Failures(cause=cause, status=result.status.value, count=0, first_line=line, example=example, remedy=remedy)
+def _fits(value: Any, example: object) -> bool:
+    """Tell whether a restored value is such a one as the example; lists are left to those who know what is in them."""
+    if isinstance(example, dict):
+        same = isinstance(value, dict) and value.keys() == example.keys()
+        return same and all(_fits(value[name], each) for name, each in example.items())
+    if isinstance(example, list):
+        return isinstance(value, list)
+    return type(value) in (int, type(example)) and 0 <= value <= _MOST
 
 
 def _rounded(value: float | None, digits: int = 3) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _example(result: Result) -> str:
-    reason = result.reason or ""
-    return reason if len(reason) <= _EXAMPLE_KEPT else f"{reason[:_EXAMPLE_KEPT]}…"
-
-
-def cause_of(result: Result) -> str:
-    """Why it failed, in words that other rows with the same trouble share, and without a value of any row.
-
-    What the service says may repeat values, so of its answers only the kind and the field count; of our own reasons the
-    first, with `…` for what is quoted or holds digits.
-    """
-    if result.error_type is None and result.http_status is None:
-        return _pattern(_reason(result))
-    status = f"HTTP {result.http_status}" if result.http_status else ""
-    kind = _without_numbers((result.error_type or "")[:80])
-    return " ".join(filter(None, (status, kind, _field(_reason(result)))))
-
-
-def remedy_for(result: Result) -> str:
-    """What to do about it, in one line."""
-    trouble = _trouble(result)
-    found = next(text for status, form, text in _REMEDIES if status is result.status and re.fullmatch(form, trouble))
-    field = _field(_reason(result).partition("; ")[0])
-    return found.replace("{field}", field or "what the reason names")
-
-
-def _trouble(result: Result) -> str:
-    if result.status is Status.INVALID:
-        return "unreadable" if result.row.fields is None else _pattern(_reason(result))
-    kind = "".join(filter(str.isalnum, result.error_type or "")).lower()
-    return f"{result.http_status or 'no'} {kind}"
-
-
-def _reason(result: Result) -> str:
-    return (result.reason or "no reason given")[:_REASON_READ]
-
-
-def _pattern(reason: str) -> str:
-    return _without_numbers(_QUOTED.sub("…", reason).partition("; ")[0])
-
-
-def _without_numbers(text: str) -> str:
-    # word by word: a pattern for it would be slow on long words without digits
-    return " ".join("…" if any(map(str.isdigit, word)) else word for word in text.split())
-
-
-def _field(reason: str) -> str | None:
-    found = _FIELD.search(_QUOTED.sub("…", reason)) or _FIELD.search(reason)
-    return found[1] if found else None
-
-
 def lines(summary: Summary) -> list[str]:
     """The run in a few plain lines for people; they hold no value of any row."""
-    failures = summary["failures"]
-    told = [
-        f"  {each['count']:,} {each['status']}: {each['cause']} (first: line {each['first_line']}). "
-        f"{each['remedy'][:1].upper()}{each['remedy'][1:]}"
-        for each in failures[:_CAUSES_SHOWN]
-    ]
-    if len(failures) > _CAUSES_SHOWN:
-        told.append(f"  and {len(failures) - _CAUSES_SHOWN} more causes: see summary.json")
     counts = ", ".join(f"{count:,} {name}" for name, count in summary["counts"].items() if name != "read" and count)
-    return [f"Read {summary['counts']['read']:,} rows: {counts or 'nothing to do'}", *_requests(summary), *told]
+    sessions = f" in {summary['sessions']:,} sessions" if summary["sessions"] > 1 else ""
+    read = f"Read {summary['counts']['read']:,} rows{sessions}: {counts or 'nothing to do'}"
+    return [read, *_requests(summary), *shown(summary["failures"])]
 
 
 def _requests(summary: Summary) -> list[str]:

@@ -19,13 +19,17 @@ from moe_bulk.clock import Clock
 from moe_bulk.columns import Unsent
 from moe_bulk.config import Credentials, Network, Rate, Retry
 from moe_bulk.engine import Engine
-from moe_bulk.errors import ConfigError, MoeBulkError, SourceError
+from moe_bulk.errors import ConfigError, Interrupted, JournalError, MoeBulkError, SourceError
 from moe_bulk.intake import Files, Intake, Reading, Rows
+from moe_bulk.naming import default_out
 from moe_bulk.outcome import Result
 from moe_bulk.pacing import Pace
+from moe_bulk.record import Position
 from moe_bulk.retry import Policy
-from moe_bulk.run import Run, RunView, version
-from moe_bulk.rundir import RunFolder, default_out
+from moe_bulk.reuse import settings_that_matter
+from moe_bulk.run import Run, RunView
+from moe_bulk.rundir import RunFolder, refuse_unfinished_letters
+from moe_bulk.standing import Job, Standing, Terms, take_up, version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from moe_bulk.config import FailureLimit
     from moe_bulk.errors import RunStopped
     from moe_bulk.record import Record
+    from moe_bulk.reuse import IfChanged
     from moe_bulk.tally import Summary
 
 INTERRUPTED = 130
@@ -140,7 +145,7 @@ class Uploader:
         return self._clock.now() < self._pace.throttle.paused_until
 
     def stop(self, error: RunStopped) -> None:
-        """Stop orderly: send no more, take in what is on its way (at most 10 s), then raise `error` in every stream."""
+        """Stop orderly: send no more, take in what is on its way (at most 8 s), then raise `error` in every stream."""
         self.engine.stop(error)
 
     @asynccontextmanager
@@ -152,6 +157,7 @@ class Uploader:
         itself raises, each after the results of the rows before, and RunStopped where the run cannot go on.
         """
         engine = self.engine
+        _refuse_unfinished(rows)
         intake = Intake(rows, reading or Reading())
         try:
             await intake.open()
@@ -165,59 +171,78 @@ class Uploader:
         async with self.stream([fields]) as results:
             return await anext(results)
 
-    async def run(
+    async def run(  # noqa: PLR0913  one for each option of the command line
         self,
         rows: Rows,
         *,
         out: str | os.PathLike[str] | None = None,
         fresh: bool = False,
+        if_changed: IfChanged = "refuse",
+        keep_runs: int | None = None,
         reading: Reading | None = None,
         max_failures: FailureLimit | None = None,
         watch: Callable[[RunView], None] | None = None,
     ) -> Summary:
         """Deliver `rows` into a run folder: results, dead letters and a summary, which is returned.
 
-        `out` is the folder (for a path, `<path>.run` beside it when missing); an earlier run in it is refused, or moved
-        aside with `fresh`. `watch` is given a view of the run as it starts; a stop raises RunStopped and leaves the
-        summary there and in the folder.
+        `out` is the folder (for a path, `<path>.run` beside it when missing). An unfinished run in it goes on where it
+        stopped, a finished one of the same is not sent again: its summary is returned. A finished run of other data is
+        moved aside, and all but `keep_runs` of those are removed; an unfinished one raises RunRefused, unless
+        `if_changed` is `fresh`, and so does a run with other settings; `fresh` moves any aside. `watch` is given a view
+        of the run as it starts; a stop raises RunStopped and leaves the summary there and in the folder.
         """
-        engine = self.engine
-        intake = Intake(rows, reading or Reading())
+        engine, reading = self.engine, reading or Reading()
+        terms = Terms(fresh, if_changed, keep_runs)
         folder_path = _out(rows, out)
+        _refuse_unfinished(rows)
+        intake = Intake(rows, reading, keep_in=folder_path.absolute().parent)
+        settings = settings_that_matter(self._credentials, reading.columns, reading.format)
+        job = Job(intake, self.rate, self._clock, settings, max_failures, lambda: self._pace.throttle.pauses)
         try:
             await intake.open()
             with RunFolder.claim(folder_path, fresh=fresh) as folder:
-                run = Run(folder, self.rate, self._clock, max_failures)
+                standing = await take_up(folder, job, terms)
+                if not isinstance(standing, Standing):
+                    return standing
+                run = Run(folder, job, standing)
                 view = RunView(run, intake, engine, lambda: self.paused)
                 return await self._carry_out(engine, intake, run, lambda: watch(view) if watch is not None else None)
         finally:
             await intake.close()
 
     async def _carry_out(self, engine: Engine, intake: Intake, run: Run, begin: Callable[[], None]) -> Summary:
-        pauses = self._pace.throttle.pauses
-
-        def close(exit_code: int, stopped: str | None = None) -> Summary:
-            new_pauses = self._pace.throttle.pauses - pauses
-            return run.close(exit_code=exit_code, pauses=new_pauses, settings=self._settings(), stopped=stopped)
-
         try:
+            run.save()
             begin()
             async with (
                 self._delivering(engine, intake, run) as channel,
                 engine.beside(lambda: run.keep_synced(partial(engine.halt, channel))),
+                engine.beside(lambda: intake.take_digests(lambda: engine.stopped_by is not None)),
             ):
                 while batch := await channel.receive():
-                    run.record(batch)
+                    try:
+                        run.record(batch)
+                    except JournalError as error:  # send no more; what is on its way ends unwritten
+                        engine.halt(channel, error)
                     if (too_many := run.too_many()) is not None:
                         engine.halt(channel, too_many)
+            if not intake.cut:
+                await self._complete(engine, intake, run)
         except MoeBulkError as error:
-            close(error.exit_code, str(error))
+            run.close(exit_code=error.exit_code, stopped=str(error))
             raise
         except BaseException as error:
-            close(*self._said(engine.bug or error))
+            exit_code, why = self._said(engine.bug or error)
+            run.close(exit_code=exit_code, stopped=why)
             raise
-        failed = run.tally.failed_rows > 0
-        return close(1 if failed else 0, "--limit was reached; the rest was not read" if intake.cut else None)
+        cut = "--limit was reached: without it the same command goes on" if intake.cut else None
+        return run.close(exit_code=1 if run.tally.failed_rows else 0, stopped=cut)
+
+    async def _complete(self, engine: Engine, intake: Intake, run: Run) -> None:
+        """All rows are settled: do what is done once, at a run's end."""
+        await intake.take_digests(lambda: engine.stopped_by is not None)
+        if not await run.complete(lambda: engine.stopped_by is not None):
+            raise engine.stopped_by or Interrupted("the run was left at its end")
 
     def _said(self, error: BaseException) -> tuple[int, str]:
         """The exit code of a run that ended in an exception not of ours, and why it ended."""
@@ -226,9 +251,6 @@ class Uploader:
         # Raised by the rows, by `watch`, or by what the caller handed in: a closed client, a transport.
         said = wire.clean(f"{type(error).__name__}: {error}", self._credentials.api_key)
         return SourceError.exit_code, f"the caller's own code raised {said}"
-
-    def _settings(self) -> dict[str, object]:
-        return {"workspace_id": self._credentials.workspace_id, "destination": self._credentials.host}
 
     @asynccontextmanager
     async def _delivering(self, engine: Engine, intake: Intake, run: Run | None = None) -> AsyncIterator[Channel]:
@@ -263,9 +285,13 @@ async def _feed(intake: Intake, channel: Channel, clock: Clock, run: Run | None)
         channel.end(error)
 
 
-def _take_in(made: Record | Unsent, channel: Channel, clock: Clock, run: Run | None) -> None:
+def _take_in(made: Record | Unsent | Position, channel: Channel, clock: Clock, run: Run | None) -> None:
+    if isinstance(made, Position):
+        if run is not None:
+            run.skip(made)
+        return
     if run is not None:
-        run.tally.read()
+        run.take_in(made.row.position)
     if isinstance(made, Unsent):
         channel.pass_on(_unsent(made, clock))
     else:
@@ -282,6 +308,7 @@ def _unsent(made: Unsent, clock: Clock) -> Result:
         reason=made.reason,
         settled_at=clock.epoch(),
         mapping=made.mapping,
+        keys=made.keys,
     )
 
 
@@ -295,13 +322,22 @@ def _out(rows: Rows, out: str | os.PathLike[str] | None) -> Path:
     raise ConfigError("rows in memory have no place of their own: say where the results go with out=…")
 
 
-def upload(
+def _refuse_unfinished(rows: Rows) -> None:
+    if isinstance(rows, Files):
+        refuse_unfinished_letters(rows.paths)
+    elif isinstance(rows, (str, os.PathLike)):
+        refuse_unfinished_letters([os.fspath(rows)])
+
+
+def upload(  # noqa: PLR0913  as `Uploader.run`
     rows: Rows,
     *,
     credentials: Credentials | None = None,
     rate: Rate | None = None,
     out: str | os.PathLike[str] | None = None,
     fresh: bool = False,
+    if_changed: IfChanged = "refuse",
+    keep_runs: int | None = None,
     reading: Reading | None = None,
     max_failures: FailureLimit | None = None,
 ) -> Summary:
@@ -312,7 +348,15 @@ def upload(
 
     async def deliver() -> Summary:
         async with Uploader(credentials, rate=rate) as uploader:
-            return await uploader.run(rows, out=out, fresh=fresh, reading=reading, max_failures=max_failures)
+            return await uploader.run(
+                rows,
+                out=out,
+                fresh=fresh,
+                if_changed=if_changed,
+                keep_runs=keep_runs,
+                reading=reading,
+                max_failures=max_failures,
+            )
 
     try:
         asyncio.get_running_loop()

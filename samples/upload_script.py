@@ -1,4 +1,4 @@
-"""A script: deliver a file, print what became of it.
+"""A script: deliver a file, print what became of it. Run it again after a stop, and it goes on.
 
     python samples/upload_script.py devices.csv
 
@@ -10,7 +10,7 @@ import sys
 import moe_bulk
 
 try:
-    summary = moe_bulk.upload(sys.argv[1], fresh=True)
+    summary = moe_bulk.upload(sys.argv[1])
 except moe_bulk.MoeBulkError as error:
     sys.exit(f"not finished: {error}")
 for status, count in summary["counts"].items():

@@ -192,6 +192,7 @@ def test_the_last_word(status: Status, outcome: Outcome, reason: str | None) -> 
         attempts=(Attempt(1.0, 2.0, 3.0, outcome.http_status, outcome.error),),
         tries=5,
         settled_at=99.0,
+        keys=one.record.device.keys(),
     ) == one.result(status, outcome, 99.0)
 
 

@@ -24,10 +24,12 @@ ROOMS = """
     config
     device
     record
+    settled
     outcome
     wire
     retry
     columns
+    fingerprint
     sources
     pacing            awaits
     client            awaits
@@ -36,11 +38,20 @@ ROOMS = """
     bell              awaits
     channel           awaits
     engine            awaits
-    intake            awaits
-    tally
     deadletter
+    intake            awaits
+    causes
+    tally
     journal
+    naming
+    checkpoint
+    recovery
+    superseding
+    lock
+    folders
+    reuse
     rundir
+    standing          awaits
     run               awaits
     uploader          awaits
     progress          awaits
@@ -50,11 +61,14 @@ ROOMS = """
     cli               awaits
     __main__
 """
-DECIDES_ALL_THE_SAME = {"pacing.guard", "pacing.throttle"}
+DECIDES_ALL_THE_SAME = {"pacing.guard", "pacing.throttle", "intake.files", "intake.reading"}
 """Rooms inside a room that awaits, which do not themselves."""
 
 FORBIDDEN = {
-    "engine": {"client", "wire", "sources", "intake", "journal", "deadletter", "rundir", "run", "httpx", "aiohttp"},
+    "engine": {
+        *("client", "wire", "sources", "intake", "journal", "deadletter", "checkpoint", "rundir", "run"),
+        *("httpx", "aiohttp"),
+    },
     "wire": {"httpx", "aiohttp", "anyio", "asyncio"},
     "sandbox": {"errors", "wire", "device", "client", "config", "record", "outcome"},
     "errors": {"moe_bulk"},

@@ -37,6 +37,8 @@ OPTIONS = (
     "limit",
     "out",
     "fresh",
+    "if-changed",
+    "keep-runs",
     "progress",
     "json",
     "verbose",
@@ -59,6 +61,32 @@ def a_source(folder: Path) -> str:
     path = folder / "one.csv"
     path.write_text("customer_id,device_id,platform,push_id\nuser-1,device-1,web,token-1\n", encoding="utf-8")
     return str(path)
+
+
+def test_what_nobody_foresaw_is_not_told_as_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's own exit code for it, 1, would say that every row is settled."""
+
+    def bug(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr("moe_bulk.naming.default_out", bug)
+    assert 3 == cli.run(["upload", a_source(tmp_path), "--sandbox"])
+    said = capsys.readouterr().err
+    assert "RuntimeError: a bug of ours" in said
+    assert said.endswith("To go on, run the same command again\n")
+
+
+def test_a_finished_run_is_told_and_not_sent_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its summary once more; with --limit it says how to go on."""
+    command = ["upload", a_source(tmp_path), "--sandbox"]
+    assert 0 == cli.run([*command, "--limit", "1"])
+    assert "Not finished: --limit was reached" in capsys.readouterr().err
+    assert 0 == cli.run(command)
+    assert "Going on with 1 rows settled before" in capsys.readouterr().err
+    assert 0 == cli.run(command)
+    assert "nothing is sent" in capsys.readouterr().err
 
 
 def test_an_upload_to_the_sandbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,36 @@ def test_a_row_that_is_no_device_says_why_and_whose_it_is() -> None:
     assert found.reason.startswith("platform 'x' is unknown")
 
 
+@pytest.mark.parametrize(
+    ("fields", "keys"),
+    [
+        ({"platform": "x"}, {"device", "push_id"}),
+        ({"push_id": "na"}, {"device"}),
+        ({"device_id": " "}, {"push_id"}),
+        ({"attributes": 7}, {"device", "push_id"}),
+        ({"attributes": {"push_id": "token-2"}}, {"device", "push_id"}),
+        ({NOTE: {"mapping": 7}}, {"device", "push_id"}),
+        ({NOTE: {"mapping": 7}, "customer_id": None}, {"push_id"}),
+        ({NOTE: {"superseded_by": 7}}, set()),
+        (
+            {
+                "customer_id": None,
+                "uid": "u-1",
+                "platform": "x",
+                NOTE: {"mapping": {"columns": {"customer_id": "uid"}}},
+            },
+            {"device", "push_id"},
+        ),
+    ],
+)
+def test_an_invalid_row_tells_the_keys_that_nothing_is_wrong_with(fields: dict[str, object], keys: set[str]) -> None:
+    """Through columns and constants, so that a later row can make its letter obsolete."""
+    found = unsent({**PLAIN, **fields})
+    assert {key for key in DEVICE.keys() if key[0] in keys} == set(found.keys)  # noqa: SIM118  no dictionary
+    renamed = unsent({"uid": "u-1", "attributes": 7}, Columns.parse(column=["customer_id=uid"], set_=["device_id=d-1"]))
+    assert (("device", "u-1", "d-1"),) == renamed.keys
+
+
 def test_a_row_that_could_not_be_read_stays_what_it_is() -> None:
     """Its problem is the reason."""
     bad = Row(PLACE, None, "not valid JSON", b"{", 1)
@@ -378,7 +408,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
 def test_a_dead_letter_is_read_as_its_row_was(
     *, fields: dict[str, object], renamed: str, constant: bool, validate: Any
 ) -> None:
-    """Unchanged, it comes to the same: the same device or the same reason, the same row, the same letter."""
+    """Unchanged, it comes to the same: the same device or reason, keys, row and letter, but for history."""
     fields = {**PLAIN, **{name: value for name, value in fields.items() if not isinstance(value, dict) or name != NOTE}}
     columns = Columns.parse(
         column=[f"{renamed}=uid"] if renamed else [], set_=["model=Pixel"] if constant else [], validate=validate
@@ -391,7 +421,9 @@ def test_a_dead_letter_is_read_as_its_row_was(
         assert (first.device, first.mapping, fields) == (again.device, again.mapping, again.row.fields)
     if isinstance(first, Unsent) and isinstance(again, Unsent):
         assert (first.reason, first.customer_id, first.device_id) == (again.reason, again.customer_id, again.device_id)
-        assert fields == again.row.fields
+        assert (first.keys, fields) == (again.keys, again.row.fields)
+    assert orjson.loads(failed(first))[NOTE] == again.row.note
+    again.row.note = None
     assert failed(first) == failed(again)
 
 
@@ -410,9 +442,38 @@ def test_the_letter_of_an_unreadable_row_stays_the_same(*, raw: bytes, cut: bool
 
 
 def test_a_letter_s_row_loses_its_note() -> None:
-    """What is counted, shown and written again is the row as it was read at first."""
-    record = made({**PLAIN, NOTE: {"status": "rejected", "line": 7, "superseded_by": None}})
-    assert (DEVICE, PLAIN) == (record.device, record.row.fields)
+    """What is counted, shown and written again is the row as it was read at first; the note stands beside it."""
+    note = {"status": "rejected", "line": 7, "superseded_by": None}
+    record = made({**PLAIN, NOTE: note})
+    assert (DEVICE, PLAIN, note) == (record.device, record.row.fields, record.row.note)
+    assert made(PLAIN).row.note is None
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"raw": "{", "raw_bytes": 1, "reason": "no"},
+        {"superseded_by": 9},
+        {"mapping": 7},
+        {"mapping": {"set": {"model": "x"}}},
+    ],
+)
+def test_every_letter_keeps_its_note(note: dict[str, object]) -> None:
+    """Also one that cannot be read, is left out or is invalid: its history goes on."""
+    fields = {} if "raw" in note else PLAIN
+    assert note == Reader(Columns()).read(row({**fields, NOTE: note})).row.note
+
+
+def test_a_row_that_fails_again_and_again_tells_its_history() -> None:
+    """From letter to letter, oldest first."""
+    read: Record | Unsent = made(PLAIN)
+    for line in (7, 3, 5):
+        note = orjson.loads(failed(read))[NOTE]
+        read = made({**PLAIN, NOTE: {**note, "line": line}})
+
+    history = orjson.loads(failed(read))[NOTE]["history"]
+    assert [7, 3, 5] == [each["line"] for each in history]
+    assert {"push_id: no"} == {each["reason"] for each in history}
 
 
 def test_the_mapping_of_this_run_lies_on_top_of_the_letter_s() -> None:
@@ -470,6 +531,16 @@ def test_a_letter_that_a_later_row_made_obsolete_is_left_out() -> None:
     assert "u-1" == made(fields, Columns.parse(include_superseded=True)).device.customer_id
 
 
+def test_a_letter_that_was_obsolete_before_is_left_out() -> None:
+    """It was sent all the same, and failed again: what superseded it is still newer."""
+    history = ["junk", {"line": 3}, {"superseded_by": 9}]
+    fields = {**PLAIN, NOTE: {"superseded_by": None, "history": history}}
+
+    assert "line 9, which came later, was accepted" == unsent(fields).reason
+    assert DEVICE == made(fields, Columns.parse(include_superseded=True)).device
+    assert DEVICE == made({**PLAIN, NOTE: {"history": "junk"}}).device
+
+
 @pytest.mark.parametrize("line", [None, 0, -1, True, "9", [9], {}])
 def test_only_a_line_supersedes(line: object) -> None:
     """Anything else that somebody wrote there holds nothing back."""
@@ -488,7 +559,8 @@ def test_a_row_s_own_field_of_that_name_is_kept(own: object) -> None:
     assert own == orjson.loads(written)[NOTE]["previous"]
     again = read_again(written)
     assert isinstance(again, Record)
-    assert (DEVICE, first.row.fields, written) == (again.device, again.row.fields, failed(again))
+    assert (DEVICE, first.row.fields) == (again.device, again.row.fields)
+    assert own == orjson.loads(failed(again))[NOTE]["previous"]
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,68 @@ def test_letter_carries_the_mapping_where_there_was_one() -> None:
     assert "mapping" not in note(letter(failed({"Token": "abc"})))
 
 
+def again_with(earlier: dict[str, object] | None, fields: dict[str, object] | None = None) -> list[dict[str, object]]:
+    """Give the history that the letter of a row with this note tells; nothing where it has none."""
+    result = failed({"a": 1} if fields is None else fields)
+    result.row.note = earlier
+    history = note(letter(result)).get("history", [])
+    assert isinstance(history, list)
+    return history
+
+
+def test_letter_of_a_row_that_was_one_tells_its_history() -> None:
+    """Each earlier failure, oldest first: what it was, where it stood; without what only the newest needs."""
+    oldest = {"source": "a.csv", "line": 9, "item": 0, "status": "exhausted", "reason": "timeout", "attempts": 8}
+    earlier = note(letter(failed({"a": 1}, {"set": {"model": "x"}})))
+    newer = {name: earlier[name] for name in (*oldest, "http_status", "error_type", "request_id")}
+
+    assert [newer] == again_with(earlier)
+    assert [oldest, newer] == again_with({**earlier, "history": [oldest]})
+    assert [{**newer, "status": "invalid"}] == again_with({**earlier, "status": "invalid", "raw": "{", "raw_bytes": 1})
+    assert "history" not in note(letter(failed({"a": 1})))
+
+
+def test_letter_that_was_superseded_once_says_so_in_its_history() -> None:
+    """It was sent all the same and failed again: the next time it is left out, as before."""
+    earlier = {**note(letter(failed({"a": 1}))), "superseded_by": 12}
+
+    assert [12] == [each["superseded_by"] for each in again_with(earlier)]
+
+
+def test_letter_tells_the_last_of_a_long_history() -> None:
+    """Sent again for ever, it does not grow for ever."""
+    earlier: dict[str, object] = {"line": 0}
+    for line in range(1, 50):
+        earlier = {"line": line, "history": again_with(earlier)}
+
+    assert [{"line": line} for line in range(30, 50)] == again_with(earlier)
+    assert [{"line": line} for line in range(30, 50)] == again_with(
+        {**earlier, "history": [{"line": line} for line in range(49)]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("earlier", "history"),
+    [
+        ({}, []),
+        ({"line": None, "reason": None}, []),
+        ({"line": True, "item": -1, "attempts": 2**63, "http_status": 4.5, "status": 7, "source": ["x"]}, []),
+        ({"line": 1, "reason": None, "mapping": {}, "raw": "x", "previous": {}}, [{"line": 1, "reason": None}]),
+        ({"reason": "r" * 5000}, [{"reason": "r" * 1000}]),
+        ({"reason": "\ud800" * 1000}, [{"reason": ("\\ud800" * 1000)[:1000]}]),
+        ({"line": 1, "history": "text"}, [{"line": 1}]),
+        ({"line": 1, "history": [7, None, {}, [], {"line": "2"}, {"line": 3, "x": 4}]}, [{"line": 3}, {"line": 1}]),
+        ({"line": 1, "history": [{"line": 2, "history": [{"line": 3}]}]}, [{"line": 2}, {"line": 1}]),
+    ],
+)
+def test_letter_leaves_out_of_its_history_what_makes_no_sense(
+    earlier: dict[str, object], history: list[dict[str, object]]
+) -> None:
+    """A letter is a file that people edit."""
+    assert history == again_with(earlier)
+    assert history == again_with(earlier, {"a": {1, 2}, "b": "\ud800"})
+
+
 def test_letter_of_an_unreadable_row_holds_its_text() -> None:
     """What could not be parsed can be read and repaired."""
     said = read(letter(unreadable(b'{"a": \xc3\xa9', 8)))

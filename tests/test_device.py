@@ -279,6 +279,27 @@ def test_problem_carries_the_ids_that_could_be_read() -> None:
     assert (problem.customer_id, problem.device_id) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("fields", "keys"),
+    [
+        ({"platform": "x"}, [("device", "u-1", "d-1"), ("push_id", "aabb"), ("moe_gaid", GAID), ("idfv", "v-1")]),
+        ({"customer_id": "guest"}, [("push_id", "aabb"), ("moe_gaid", GAID)]),
+        ({"device_id": "d\x00"}, [("push_id", "aabb"), ("moe_gaid", GAID)]),
+        ({"push_id": "na"}, [("device", "u-1", "d-1"), ("moe_gaid", GAID)]),
+        ({"moe_gaid": 1.5}, [("device", "u-1", "d-1"), ("push_id", "aabb")]),
+        ({"model": []}, [("device", "u-1", "d-1"), ("push_id", "aabb"), ("moe_gaid", GAID)]),
+        ({"customer_id": None, "push_id": None, "moe_gaid": None}, []),
+    ],
+)
+def test_problem_tells_the_keys_that_nothing_is_wrong_with(
+    fields: dict[str, object], keys: list[tuple[str, ...]]
+) -> None:
+    """The device only where both ids are fine, each token where it is."""
+    problem = fold({**ROW, "push_id": "AABB", "moe_gaid": GAID.upper(), "idfv": "v-1", **fields})
+    assert isinstance(problem, Problem)
+    assert keys == list(problem.keys)
+
+
 # --- platform, flags, type -------------------------------------------------------------------------------------------
 
 

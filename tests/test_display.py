@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import orjson
 import pytest
 
-from moe_bulk.display import Unbreakable, let_go_of, stop_signals
+from moe_bulk.display import Display, Unbreakable, let_go_of, stop_signals
+from moe_bulk.errors import Interrupted
+from moe_bulk.intake import Reading
+from tests.fake_service import FakeService, device, devices
+from tests.runs import deliver
+from tests.virtual import run_virtually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from moe_bulk.intake import Rows
+    from moe_bulk.progress import Mode
 
 
 class Broken(io.StringIO):
@@ -114,3 +130,135 @@ def test_ignored_signals_stay_ignored() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) == stop_signals()
+
+
+# -- one run, shown ----------------------------------------------------------------------------------------------------
+
+
+ROWS: list[Mapping[str, object]] = [{"customer_id": "guest", "colour": "blue"}, *devices(3)]
+
+
+def shown(
+    out: Path, capsys: pytest.CaptureFixture[str], mode: Mode = "plain", rows: Rows = ROWS, **more: bool | str
+) -> tuple[list[str], str]:
+    """Deliver rows and show it: the lines for people, and what is on standard output."""
+
+    async def main() -> None:
+        async with FakeService().uploader() as uploader:
+            said: dict[str, Any] = {"as_json": False, "quiet": False, **more}
+            display = Display(uploader, mode, **said)
+            try:
+                async with display:
+                    summary = await uploader.run(rows, out=out, watch=display.begin)
+            finally:
+                display.end()
+            display.nothing_to_do(summary, out)
+
+    run_virtually(main)
+    told = capsys.readouterr()
+    return told.err.splitlines(), told.out
+
+
+def test_a_run_is_shown_from_beginning_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it goes, what is not sent, what came of it; the same again is not sent, and its summary shown once more."""
+    out = tmp_path / "x.run"
+    lines, nothing = shown(out, capsys, plan="The plan")
+    assert [f"Results go to {out}", "The plan"] == lines[:2]
+    assert "Note: field 'colour' is not sent: it is none of the API's." in lines
+    assert f"Failed rows, to correct and upload again: {out / 'dead-letter.ndjson'}" == lines[-1]
+    assert "" == nothing
+    again, _ = shown(out, capsys)
+    assert f"Finished before, in {out}: nothing is sent. To send everything again, add --fresh" == again[0]
+    assert lines[-len(again) + 1 :] == again[1:]
+
+
+def test_a_run_that_goes_on_or_replaces_another_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """People want to know what became of the earlier one."""
+    out = tmp_path / "x.run"
+    deliver(devices(5), out, reading=Reading(limit=2))
+    lines, _ = shown(out, capsys, rows=devices(5))
+    assert "Going on with 2 rows settled before" in lines
+    assert "Read 5 rows in 2 sessions: 5 accepted" in lines
+    lines, _ = shown(out, capsys, rows=devices(3))
+    assert "The earlier run there is now " == lines[1][: len("The earlier run there is now ")]
+
+
+def test_quiet_runs_and_runs_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Quiet says nothing, JSON progress nothing but JSON, --json puts the summary on standard output."""
+    assert ([], "") == shown(tmp_path / "a.run", capsys, quiet=True)
+    lines, said = shown(tmp_path / "b.run", capsys, "json", as_json=True)
+    assert 4 == orjson.loads(lines[-1])["read"]
+    assert 4 == orjson.loads(said)["counts"]["read"]
+    lines, said = shown(tmp_path / "b.run", capsys, "json", as_json=True)
+    assert ([], 4) == (lines, orjson.loads(said)["counts"]["read"])
+
+
+def test_what_is_found_later_is_told_while_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Warnings come when they are known, each once."""
+
+    async def rows() -> AsyncIterator[Mapping[str, object]]:
+        yield device(1)
+        await asyncio.sleep(5)
+        yield device(2, colour="blue")
+        await asyncio.sleep(5)
+
+    lines, _ = shown(tmp_path / "x.run", capsys, rows=rows())
+    assert 1 == sum("colour" in line for line in lines)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_signals_stop_a_run(
+    signals: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one stops it in order, the second at once."""
+    left: list[int] = []
+    monkeypatch.setattr("os._exit", left.append)
+
+    async def rows() -> AsyncIterator[Mapping[str, object]]:
+        yield device(1)
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(60)
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        shown(tmp_path / "x.run", capsys, rows=rows())
+    told = capsys.readouterr().err
+    assert "SIGTERM: taking in what is on its way (8 s at most)" in told
+    assert [143] * (signals - 1) == left
+
+
+def test_a_signal_before_the_run_began_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to take in."""
+    codes: list[int] = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+
+    monkeypatch.setattr("moe_bulk.display.leave_now", leave)
+
+    async def main() -> None:
+        async with FakeService().uploader() as uploader:
+            Display(uploader, "none", as_json=False, quiet=True)._obey(signal.SIGINT)
+
+    run_virtually(main)
+    assert [130] == codes
+
+
+def test_a_display_that_cannot_be_entered_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside the main thread there are no signals to obey: the error is itself, and no task is left."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("anyio.open_signal_receiver", refuse)
+
+    async def main() -> None:
+        async with FakeService().uploader() as uploader:
+            display = Display(uploader, "none", as_json=False, quiet=True)
+            with pytest.raises(ZeroDivisionError):
+                await display.__aenter__()
+            display.end()
+
+    run_virtually(main)

@@ -55,11 +55,11 @@ def nothing_left_behind(service: Service) -> None:
 
 
 def test_a_stop_takes_in_what_is_on_its_way_and_aborts_what_takes_too_long() -> None:
-    """Nothing is sent any more; answers within 10 s count, the rest is aborted and stays unsettled; then the error."""
+    """Nothing is sent any more; answers within 8 s count, the rest is aborted and stays unsettled; then the error."""
 
     async def main() -> tuple[list[int], int, list[float]]:
         machine = Machine()
-        service = Service(machine.now, lambda exchange: (9.0 if exchange.number < 5 else 25.0, ACCEPTED))
+        service = Service(machine.now, lambda exchange: (8.5 if exchange.number < 5 else 25.0, ACCEPTED))
         results: list[Result] = []
         async with engine_on(service, machine.clock, in_flight=10) as engine:
             delivering = asyncio.create_task(deliver(engine, records(50), results))
@@ -73,7 +73,7 @@ def test_a_stop_takes_in_what_is_on_its_way_and_aborts_what_takes_too_long() -> 
 
     done, sent, over = run_virtually(main)
     assert ([0, 1, 2, 3, 4], 10) == (sorted(done), sent)
-    assert [9.0] * 5 + [1 + DRAIN_SECONDS] * 5 == pytest.approx(sorted(over), abs=0.05)
+    assert [8.5] * 5 + [1 + DRAIN_SECONDS] * 5 == pytest.approx(sorted(over), abs=0.05)
 
 
 def test_a_stop_from_outside_any_task() -> None:
@@ -214,7 +214,7 @@ def test_a_halted_row_at_the_gate_is_not_sent() -> None:
 
 
 def test_what_takes_too_long_is_aborted_for_the_halted_stream_only() -> None:
-    """Ten seconds after the halt its requests are aborted; the other stream's are waited for."""
+    """Eight seconds after the halt its requests are aborted; the other stream's are waited for."""
 
     async def main() -> tuple[list[int], list[tuple[int, float]]]:
         machine = Machine()
@@ -230,7 +230,7 @@ def test_what_takes_too_long_is_aborted_for_the_halted_stream_only() -> None:
 
     others, over = run_virtually(main)
     assert [1] == others
-    assert {0: pytest.approx(11.0, abs=0.1), 1: pytest.approx(25.0, abs=0.1)} == dict(over)
+    assert {0: pytest.approx(9.0, abs=0.1), 1: pytest.approx(25.0, abs=0.1)} == dict(over)
 
 
 def test_a_left_stream_s_device_keeps_its_order() -> None:

@@ -158,7 +158,7 @@ def test_the_adversary_finds_what_counting_sendings_does_not() -> None:
 )
 def test_the_limit_is_used(shortest: float, longest: float) -> None:
     """At 10,000 a minute at least 98.5 % of the limit is used, at any usual latency, and never more than all of it."""
-    minutes = 2
+    minutes = 1
 
     async def main() -> Service:
         machine, chance = Machine(), random.Random(1)

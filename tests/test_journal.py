@@ -139,7 +139,7 @@ def test_write_to_a_full_disk_breaks_the_file(tmp_path: Path, disk: Disk) -> Non
     file = AppendOnlyFile(disk, tmp_path / "file")
     expected = (
         f"the run folder {tmp_path} cannot be used: No space left on device. "
-        "Free at least 1 MB there, then run the same command again with --fresh"
+        "Free at least 1 MB there, then run the same command again"
     )
 
     with pytest.raises(JournalError) as caught:
@@ -307,3 +307,71 @@ def test_close_closes_both(tmp_path: Path) -> None:
         journal.close()
 
     assert results._file.closed
+
+
+def test_reopened_file_goes_on_behind_what_is_there(tmp_path: Path) -> None:
+    """A later session appends, and counts from where the earlier one ended."""
+    path = tmp_path / "file"
+    path.write_bytes(b"one\n")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    file = AppendOnlyFile.reopen(path, 4)
+    file.write(b"two\n")
+    file.close()
+    within = AppendOnlyFile.reopen(path, 8, dir_fd=folder)
+    within.write(b"three\n")
+    within.close()
+    os.close(folder)
+
+    assert (14, b"one\ntwo\nthree\n") == (within.written, path.read_bytes())
+
+
+@pytest.mark.parametrize("length", [3, 5])
+def test_reopened_file_has_the_length_that_is_known(tmp_path: Path, length: int) -> None:
+    """Behind bytes that nobody accounted for nothing is appended."""
+    (tmp_path / "file").write_bytes(b"x" * length)
+
+    with pytest.raises(JournalError, match="file changed while it was taken up again"):
+        AppendOnlyFile.reopen(tmp_path / "file", 4)
+
+
+def test_reopened_file_is_a_plain_file(tmp_path: Path) -> None:
+    """Links are not followed, pipes not waited for, and what is not there is not made."""
+    (tmp_path / "target").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+
+    for name, told in [("link", "symbolic links"), ("pipe", "changed while"), ("missing", "No such file")]:
+        with pytest.raises(JournalError, match=told):
+            AppendOnlyFile.reopen(tmp_path / name, 0)
+    os.close(reader)
+
+
+def test_lengths_count_whole_batches_only(tmp_path: Path, disk: Disk) -> None:
+    """A checkpoint after a full disk speaks neither of a torn line nor of a dead letter without its result."""
+    results = AppendOnlyFile(disk, tmp_path / "results.ndjson")
+    journal = Journal(results, AppendOnlyFile.create(tmp_path / "dead-letter.ndjson"))
+    journal.record([result(2, Status.REJECTED)])
+    whole = journal.results.written, journal.dead_letters.written
+    disk.room = 10
+
+    with pytest.raises(JournalError):
+        journal.record([result(3, Status.REJECTED)])
+    journal.close()
+
+    assert whole == journal.lengths
+    assert journal.results.written == whole[0] + 10
+    assert journal.dead_letters.written > whole[1]
+
+
+def test_trouble_counts_what_is_still_to_come(tmp_path: Path, disk: Disk) -> None:
+    """The space to free is that of the whole run, where it is known, not that of the line that found no room."""
+    disk.room = 0
+    journal = Journal(
+        AppendOnlyFile(disk, tmp_path / "results.ndjson"), AppendOnlyFile.create(tmp_path / "dead-letter.ndjson")
+    )
+    journal.expect(2_500_000)
+
+    with pytest.raises(JournalError, match="Free at least 3 MB"):
+        journal.record([result(2)])
+    journal.close()

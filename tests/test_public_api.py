@@ -56,7 +56,8 @@ OUT = "str | os.PathLike[str] | None"
 SIGNATURES: dict[object, str] = {
     moe_bulk.upload: (
         f"(rows: {ROWS}, *, credentials: Credentials | None = None, rate: Rate | None = None, out: {OUT} = None, "
-        "fresh: bool = False, reading: Reading | None = None, max_failures: FailureLimit | None = None) -> Summary"
+        "fresh: bool = False, if_changed: IfChanged = refuse, keep_runs: int | None = None, "
+        "reading: Reading | None = None, max_failures: FailureLimit | None = None) -> Summary"
     ),
     Uploader.__init__: (
         "(self, credentials: Credentials | None = None, *, rate: Rate | None = None, retry: Retry | None = None, "
@@ -65,8 +66,9 @@ SIGNATURES: dict[object, str] = {
     ),
     Uploader.stream: f"(self, rows: {ROWS}, *, reading: Reading | None = None) -> AsyncIterator[Results]",
     Uploader.run: (
-        f"(self, rows: {ROWS}, *, out: {OUT} = None, fresh: bool = False, reading: Reading | None = None, "
-        "max_failures: FailureLimit | None = None, watch: Callable[[RunView], None] | None = None) -> Summary"
+        f"(self, rows: {ROWS}, *, out: {OUT} = None, fresh: bool = False, if_changed: IfChanged = refuse, "
+        "keep_runs: int | None = None, reading: Reading | None = None, max_failures: FailureLimit | None = None, "
+        "watch: Callable[[RunView], None] | None = None) -> Summary"
     ),
     Uploader.send: "(self, fields: Mapping[str, object]) -> Result",
     Uploader.stop: "(self, error: RunStopped) -> None",

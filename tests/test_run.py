@@ -10,7 +10,6 @@ import io
 import os
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,100 +30,18 @@ from moe_bulk.errors import (
     SourceError,
     TooManyFailures,
 )
-from moe_bulk.intake import Reading
+from moe_bulk.intake import Intake, Reading
 from moe_bulk.journal import AppendOnlyFile
-from moe_bulk.outcome import FAILED
 from moe_bulk.run import Run, RunView
 from moe_bulk.rundir import RunFolder
+from moe_bulk.standing import Job, begin
 from moe_bulk.uploader import Uploader
 from tests.fake_service import KEY, FakeService, accept, answer, device, devices
+from tests.runs import HEADER, Written, check_counts, deliver, written
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
-
-    from moe_bulk.intake import Rows
-    from moe_bulk.tally import Summary
-
-FAST = Rate(1_000_000, per=60)
-HEADER = b"customer_id,device_id,platform,push_id\n"
-
-
-@dataclass
-class Written:
-    """What a run folder holds."""
-
-    results: list[dict[str, Any]]
-    letters: list[dict[str, Any]]
-    summary: dict[str, Any]
-
-
-def written(folder: Path) -> Written:
-    """Read a run folder, and hold it against the laws that hold for every one."""
-    files = {name: (folder / name).read_bytes() for name in ("results.ndjson", "dead-letter.ndjson", "summary.json")}
-    found = Written(
-        [orjson.loads(line) for line in files["results.ndjson"].splitlines()],
-        [orjson.loads(line) for line in files["dead-letter.ndjson"].splitlines()],
-        orjson.loads(files["summary.json"]),
-    )
-    identities = [(each["source"], each["offset"], each["item"]) for each in found.results]
-    assert len(set(identities)) == len(identities)
-    failed = [(each["source"], each["line"], each["item"]) for each in found.results if each["status"] in FAILED]
-    notes = [each["_moe_bulk"] for each in found.letters]
-    assert failed == [(note["source"], note["line"], note["item"]) for note in notes]
-    check_counts(found.summary["counts"])
-    statuses = Counter(each["status"] for each in found.results)
-    assert statuses == Counter({name: found.summary["counts"][name] for name in statuses})
-    assert len(found.results) == found.summary["counts"]["read"] - found.summary["counts"]["unsettled"]
-    assert not any(KEY.encode() in content for content in files.values())
-    return found
-
-
-def check_counts(counts: Mapping[str, int]) -> None:
-    """Hold the first law: read = all statuses + not yet settled."""
-    assert counts["read"] == sum(counts.values()) - counts["read"]
-    assert all(count >= 0 for count in counts.values())
-
-
-@dataclass
-class Ended:
-    """How a run ended: its summary, or the error; and what it left."""
-
-    folder: Path
-    summary: Summary | None = None
-    error: BaseException | None = None
-    service: FakeService = field(default_factory=FakeService)
-
-    @property
-    def written(self) -> Written:
-        """What it wrote."""
-        return written(self.folder)
-
-
-def deliver(
-    rows: Rows,
-    out: Path,
-    decide: Callable[[dict[str, Any]], httpx.Response] = accept,
-    *,
-    rate: Rate = FAST,
-    retry: Retry | None = None,
-    latency: float = 0.3,
-    **more: Any,
-) -> Ended:
-    """Run it against a fake service on a virtual clock, and tell how it ended."""
-    ended = Ended(out)
-
-    async def main() -> None:
-        ended.service = FakeService(decide, latency)
-        async with ended.service.uploader(rate=rate, retry=retry) as uploader:
-            try:
-                ended.summary = await uploader.run(rows, out=out, **more)
-            except Exception as error:  # noqa: BLE001  the test looks at it
-                ended.error = error
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run_virtually(main)
-    return ended
 
 
 @pytest.fixture
@@ -144,7 +61,18 @@ def test_all_accepted(out: Path) -> None:
     assert found.summary == ended.summary
     assert (0, 250, 0) == (found.summary["exit_code"], found.summary["counts"]["accepted"], len(found.letters))
     assert "stopped" not in found.summary
-    assert {"workspace_id": "WORKSPACE", "destination": "127.0.0.1"} == found.summary["settings"]
+    assert {
+        "workspace_id": "WORKSPACE",
+        "destination": "127.0.0.1",
+        "format": "auto",
+        "columns": {},
+        "constants": {},
+        "where": [],
+        "validate": "strict",
+        "include_superseded": False,
+    } == found.summary["settings"]
+    assert found.checkpoint.settings == found.summary["settings"]
+    assert 1 == found.summary["sessions"]
     assert 250 == found.summary["requests"]
     assert {1} == {each["tries"] for each in found.results}
     assert 0 < found.summary["started_at"] + 1 <= found.summary["ended_at"] + 1
@@ -319,13 +247,14 @@ def test_cancelled(out: Path) -> None:
 
 
 def test_a_limit_leaves_the_run_unfinished(out: Path) -> None:
-    """So many rows and no more, all of them settled; the summary says that there may be more."""
-    ended = deliver(devices(50), out, reading=Reading(limit=7))
-    found = ended.written
+    """So many rows and no more, all of them settled; the summary says that there may be more, and they come later."""
+    found = deliver(devices(50), out, reading=Reading(limit=7)).written
     assert (0, 7, 7) == (found.summary["exit_code"], found.summary["counts"]["read"], len(found.results))
-    assert "--limit was reached; the rest was not read" == found.summary["stopped"]
-    with pytest.raises(RunRefused, match="unfinished"):
-        RunFolder.claim(out, fresh=False)
+    assert "--limit was reached: without it the same command goes on" == found.summary["stopped"]
+    ended = deliver(devices(50), out)
+    assert [f"user-{number}" for number in range(7, 50)] == ended.service.seen
+    found = ended.written
+    assert (0, 50, 2) == (found.summary["exit_code"], found.summary["counts"]["accepted"], found.summary["sessions"])
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------------
@@ -355,22 +284,49 @@ def refuse(*_: object) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
+def breaking(monkeypatch: pytest.MonkeyPatch, *names: str) -> Callable[[RunView], None]:
+    """Give a watcher: as soon as the run has begun, the disk breaks."""
+
+    def watch(_: RunView) -> None:
+        for name in names:
+            monkeypatch.setattr(name, refuse)
+
+    return watch
+
+
+JOURNAL_SYNC, FOLDER_SYNC = "moe_bulk.journal.sync_to_disk", "moe_bulk.rundir.sync_to_disk"
+
+
+@pytest.mark.parametrize("name", [JOURNAL_SYNC, FOLDER_SYNC])
+def test_a_disk_that_is_broken_from_the_beginning(name: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent before a later session could know of it; when the disk is mended, the same command begins."""
+    with monkeypatch.context() as patched:
+        patched.setattr(name, refuse)
+        ended = deliver(devices(5), out)
+    assert isinstance(ended.error, JournalError)
+    assert [] == ended.service.seen
+    assert (0, 5, 1) == summed_up(deliver(devices(5), out).written)
+
+
+def summed_up(found: Written) -> tuple[int, int, int]:
+    """Give the exit code, the accepted rows and the sessions."""
+    return found.summary["exit_code"], found.summary["counts"]["accepted"], found.summary["sessions"]
+
+
 def test_a_disk_that_cannot_be_synced_stops_the_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once a second it is made sure that the bytes are safe; where they are not, nothing more is sent."""
-    monkeypatch.setattr("moe_bulk.journal.sync_to_disk", refuse)
-    ended = deliver(devices(100_000), out, rate=Rate(600, per=60))
+    ended = deliver(devices(100_000), out, rate=Rate(600, per=60), watch=breaking(monkeypatch, JOURNAL_SYNC))
     assert isinstance(ended.error, JournalError)
     assert len(ended.service.seen) < 1000
     assert "Input/output error" in ended.written.summary["stopped"]
     assert 3 == ended.written.summary["exit_code"]
 
 
-def test_a_broken_disk_waits_ten_seconds_for_what_is_on_its_way(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_disk_waits_eight_seconds_for_what_is_on_its_way(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As any other stop does: what takes longer is aborted, and its row stays unsettled."""
-    monkeypatch.setattr("moe_bulk.journal.sync_to_disk", refuse)
 
-    async def at_once(work: Callable[[], None]) -> None:
-        work()  # a thread would take its time, and the virtual clock does not wait for it
+    async def at_once(work: Callable[..., None], *args: object, **_: object) -> None:
+        work(*args)  # a thread would take its time, and the virtual clock does not wait for it
 
     monkeypatch.setattr("anyio.to_thread.run_sync", at_once)
 
@@ -379,17 +335,16 @@ def test_a_broken_disk_waits_ten_seconds_for_what_is_on_its_way(out: Path, monke
         await asyncio.sleep(20.5)  # the first is written in second 20, and the disk is found broken in second 21
         yield device(2)
 
-    ended = deliver(rows(), out, latency=20.0)
+    ended = deliver(rows(), out, latency=20.0, watch=breaking(monkeypatch, JOURNAL_SYNC))
     assert isinstance(ended.error, JournalError)
     summary = ended.written.summary
     assert (1, 1) == (summary["counts"]["accepted"], summary["counts"]["unsettled"])
-    assert summary["ended_at"] - summary["started_at"] < 32
+    assert 29 < summary["ended_at"] - summary["started_at"] < 30
 
 
 def test_a_disk_that_fails_at_the_very_end_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows are accepted, but nobody can say that the results are safe: that is no success."""
-    monkeypatch.setattr("moe_bulk.journal.sync_to_disk", refuse)
-    ended = deliver(devices(5), out)
+    ended = deliver(devices(5), out, watch=breaking(monkeypatch, JOURNAL_SYNC))
     assert isinstance(ended.error, JournalError)
     found = ended.written
     assert (3, 5, str(ended.error)) == (
@@ -406,10 +361,15 @@ def test_a_summary_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is an error of its own, but for a run that was stopped by something else before: that is what people need."""
-    monkeypatch.setattr("moe_bulk.rundir.sync_to_disk", refuse)
     views: list[RunView] = []
+    break_down = breaking(monkeypatch, FOLDER_SYNC)
+
+    def watch(view: RunView) -> None:
+        views.append(view)
+        break_down(view)
+
     response = {True: lambda _: answer(401, "Authentication required"), False: accept}[also_stopped]
-    ended = deliver(devices(5), out, response, watch=views.append)
+    ended = deliver(devices(5), out, response, watch=watch)
     assert (CredentialsRejected if also_stopped else JournalError) is type(ended.error)
     assert not (out / "summary.json").exists()
     assert views[0].summary is not None
@@ -417,7 +377,7 @@ def test_a_summary_that_cannot_be_written(
 
 
 def test_what_is_written_is_synced_once_a_second(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where there is something new, and both files each time."""
+    """Only where there is something new, and both files each time; besides, at the beginning and twice at the end."""
     synced: list[int] = []
     monkeypatch.setattr("moe_bulk.journal.sync_to_disk", synced.append)
 
@@ -427,7 +387,7 @@ def test_what_is_written_is_synced_once_a_second(out: Path, monkeypatch: pytest.
             await asyncio.sleep(3600)
 
     assert 0 == deliver(rows(), out).written.summary["exit_code"]
-    assert 2 * (3 + 1) == len(synced)
+    assert 2 * (1 + 3 + 2) == len(synced)
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
@@ -444,15 +404,15 @@ def test_a_source_that_cannot_be_used_leaves_no_folder(content: bytes | None, ou
     assert ([] if content is None else ["devices.csv"]) == [path.name for path in tmp_path.iterdir()]
 
 
-def test_an_earlier_run_is_refused_and_moved_aside_with_fresh(out: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_of_other_rows_is_refused_and_moved_aside_with_fresh(out: Path, tmp_path: Path) -> None:
     """Nothing is sent and nothing overwritten without being told to."""
-    assert 0 == deliver(devices(2), out).written.summary["exit_code"]
+    deliver(devices(2), out, reading=Reading(limit=1))
     before = (out / "results.ndjson").read_bytes()
-    refused = deliver(devices(3), out)
+    refused = deliver([device(7)], out)
     assert isinstance(refused.error, RunRefused)
     assert [] == refused.service.seen
     assert before == (out / "results.ndjson").read_bytes()
-    assert 3 == deliver(devices(3), out, fresh=True).written.summary["counts"]["accepted"]
+    assert 1 == deliver([device(7)], out, fresh=True).written.summary["counts"]["accepted"]
     aside = next(path for path in tmp_path.iterdir() if path.name.startswith("devices.run-"))
     assert before == (aside / "results.ndjson").read_bytes()
 
@@ -700,13 +660,14 @@ def test_every_record_of_a_written_csv_has_one_result(cells: list[list[str]]) ->
 def test_a_journal_that_breaks_while_closing_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing goes on to its end, whatever fails on the way."""
     with RunFolder.claim(out, fresh=False) as folder:
-        run = Run(folder, Rate(), Clock(lambda: 1.0, 1e9), None)
+        job = Job(Intake([], Reading(), keep_in=out.parent), Rate(), Clock(lambda: 1.0, 1e9), {})
+        run = Run(folder, job, begin(folder, job))
         assert run.too_many() is None
-        assert run.folder == out
+        assert (out, None) == (run.folder, run.moved_to)
         with monkeypatch.context() as patched:
-            patched.setattr("moe_bulk.journal.sync_to_disk", refuse)
-            patched.setattr("moe_bulk.rundir.sync_to_disk", refuse)
+            patched.setattr(JOURNAL_SYNC, refuse)
+            patched.setattr(FOLDER_SYNC, refuse)
             with pytest.raises(JournalError, match="Input/output error"):
-                run.close(exit_code=0, pauses=0, settings={}, stopped=None)
+                run.close(exit_code=0)
     assert run.summary is not None
     assert 3 == run.summary["exit_code"]

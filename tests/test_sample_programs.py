@@ -90,19 +90,25 @@ def cron_line() -> tuple[dict[str, str], str]:
 
 @pytest.mark.parametrize("key", ["right", "wrong"])
 def test_the_cron_line_runs_every_night(key: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """The command runs as it stands, two nights in a row; only where something is wrong does it print anything."""
+    """The command runs as it stands, with a new export or an old one; it prints only where something is wrong."""
     variables, command = cron_line()
-    (tmp_path / "devices.csv").write_text(DEVICES)
+    header, *rows = DEVICES.splitlines(keepends=True)
+    exports = [DEVICES, "".join([header, *reversed(rows)]), "".join([header, *reversed(rows)])]
     (tmp_path / ".config").mkdir()
     said = {**credentials(sandbox), **({"MOENGAGE_API_KEY": "wrong"} if key == "wrong" else {})}
     (tmp_path / ".config/moe-bulk.env").write_text("".join(f"{name}={value}\n" for name, value in said.items()))
     places = {"EXPORT": str(tmp_path / "devices.csv"), "LOG": str(tmp_path / "log"), "HOME": str(tmp_path)}
     assert places.keys() - {"HOME"} <= variables.keys()
     places["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
-    done = [run("/bin/sh", "-c", command, cwd=tmp_path, environment=places) for _ in range(2)]
+    done = []
+    for export in exports:
+        (tmp_path / "devices.csv").write_text(export)
+        done.append(run("/bin/sh", "-c", command, cwd=tmp_path, environment=places))
     expected = "" if key == "right" else f"moe-bulk: exit code 3, see {tmp_path / 'log'}\n"
-    assert [expected] * 2 == [each.stdout + each.stderr for each in done]
+    assert [expected] * 3 == [each.stdout + each.stderr for each in done]
     assert 1 == len([each for each in tmp_path.iterdir() if each.name.startswith("devices.csv.run-")])
     log = (tmp_path / "log").read_text()
     assert ("30 accepted" in log) is (key == "right")
+    assert ("Finished before" in log) is (key == "right")
+    assert (60 if key == "right" else 0) == sandbox.stats.by_status[200]
     assert sandbox.api_key not in log

@@ -41,13 +41,13 @@ def fields(source: Source) -> list[dict[str, object] | None]:
         ("rows.CSV", CSV),
         ("rows.tsv", CSV.replace(b",", b"\t")),
         ("rows.txt", CSV.replace(b",", b"|")),
-        ("rows.csv.gz", gzip.compress(CSV)),
+        ("rows.csv.gz", gzip.compress(CSV, mtime=0)),
         ("rows.csv.zst", zstd.compress(CSV)),
-        ("rows.gz", gzip.compress(NDJSON)),
+        ("rows.gz", gzip.compress(NDJSON, mtime=0)),
         ("rows.ndjson", NDJSON),
         ("rows.jsonl", NDJSON),
         ("rows.json", NDJSON),
-        ("rows.jsonl.gz", gzip.compress(NDJSON)),
+        ("rows.jsonl.gz", gzip.compress(NDJSON, mtime=0)),
         ("rows", CSV),
         ("rows", NDJSON),
         ("rows.2026-11-23", b"\n\n" + NDJSON),
@@ -88,12 +88,12 @@ def test_one_array_of_objects_is_refused(tmp_path: Path, content: bytes) -> None
     with pytest.raises(SourceError, match=r"is one JSON array.*jq -c '\.\[\]' '.*/all rows\.json' > NEW\.ndjson$"):
         open_source(path)
     with pytest.raises(SourceError, match=r"stdin is one JSON array.*jq -c '\.\[\]' > NEW\.ndjson$"):
-        open_source("-", stdin=io.BytesIO(content))
+        open_source("-", raw=io.BytesIO(content))
 
 
 def test_any_other_array_is_a_bad_row() -> None:
     """A line among lines."""
-    assert [None, {"a": 1}] == fields(open_source("-", stdin=io.BytesIO(b'[1, 2]\n{"a":1}\n')))
+    assert [None, {"a": 1}] == fields(open_source("-", raw=io.BytesIO(b'[1, 2]\n{"a":1}\n')))
 
 
 def test_what_is_refused_is_closed(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_rows_are_passed_on_as_they_are_fed(content: bytes, monkeypatch: pytest.
     with io.FileIO(read) as reader, io.FileIO(write, "w") as writer:
         half = len(content) - content.endswith(b"3,4\n") * 4 - content.endswith(b"}\n") * 18
         writer.write(content[:half])
-        source = open_source("-", stdin=reader)
+        source = open_source("-", raw=reader)
         batches = source.batches()
         found = next(batches)
         while (batch := next(batches)) != []:

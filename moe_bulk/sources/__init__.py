@@ -3,5 +3,7 @@
 from moe_bulk.sources.base import Source
 from moe_bulk.sources.doors import open_source
 from moe_bulk.sources.memory import row_in_memory
+from moe_bulk.sources.opening import open_raw
+from moe_bulk.sources.replay import Spool
 
-__all__ = ["Source", "open_source", "row_in_memory"]
+__all__ = ["Source", "Spool", "open_raw", "open_source", "row_in_memory"]

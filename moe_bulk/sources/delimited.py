@@ -73,6 +73,11 @@ class Delimited:
             more, came = [], 0
         yield from self._settle(_join(begun, more), final=True)
 
+    def go_on(self, pieces: Pieces) -> None:
+        """Give the rows in these pieces in place of those behind the header."""
+        self._pieces = iter(pieces)
+        self._behind_header = _NOTHING
+
     def _settle(self, piece: Piece, *, final: bool) -> Generator[list[Row], None, Piece]:
         """Give the rows in a piece; return the lines of a record that goes on behind it, unless it is `final`."""
         lines = _Lines(piece)

@@ -33,8 +33,8 @@ _ARRAY = re.compile(rb"\s*\[\s*\{")
 class _Opened:
     """Lines of text, read in one of the formats."""
 
-    def __init__(self, data: Bytes, rows: Delimited | Ndjson) -> None:
-        self.name = data.name
+    def __init__(self, name: str, data: Bytes, rows: Delimited | Ndjson) -> None:
+        self.name = name
         self.columns = rows.columns
         self._data = data
         self._rows = rows
@@ -49,31 +49,80 @@ class _Opened:
         self._data.close()
 
 
+class _Twice:
+    """What is read from its beginning, for its header, and then from `offset` on, wherever the header ends."""
+
+    def __init__(self, data: Bytes, offset: int) -> None:
+        self._data = data
+        self._ahead = offset - data.start
+        self._behind = b""
+
+    def beginning(self) -> bytes | None:
+        """Some more of it from its first byte on; of what stands behind the offset nothing is lost."""
+        block = self._data.read()
+        self._behind += self._from_offset(block or b"")
+        return block
+
+    def rest(self) -> bytes | None:
+        """Some more of it from the offset on; what stands before that is read past."""
+        if self._behind:
+            behind, self._behind = self._behind, b""
+            return behind
+        while block := self._data.read():
+            if behind := self._from_offset(block):
+                return behind
+        return block
+
+    def _from_offset(self, block: bytes) -> bytes:
+        behind = block[self._ahead :]
+        self._ahead = max(0, self._ahead - len(block))
+        return behind
+
+
 def open_source(
     name: str | os.PathLike[str],
     format: str = "auto",  # noqa: A002  the option's name
-    stdin: Readable | None = None,
+    raw: Readable | None = None,
     *,
     block: int = BLOCK,
     max_row: int = MAX_ROW,
+    label: str | None = None,
+    start: tuple[int, int] | None = None,
 ) -> Source:
-    """Open a path, a URL or, as `-`, standard input (`stdin`, if one is given), and read a CSV's header.
+    """Open a path, a URL or, as `-`, standard input, and read a CSV's header; `raw` is it opened already.
 
     `format` is `csv`, `ndjson` or `auto`: by the name's ending, or else by the first character. `block` and `max_row`
-    are bytes. Raises SourceError for what cannot be read, ConfigError for a format that does not exist.
+    are bytes, `label` is what positions call the source. `start` is the (line, offset) of a row to begin with: the rows
+    from there on are those that a reading from the beginning gives. Raises SourceError for what cannot be read,
+    ConfigError for a format that does not exist.
     """
     if format not in ("auto", *FORMATS):
         raise ConfigError(f"there is no format {format!r}: use {', '.join(FORMATS)} or auto")
-    data = open_bytes(os.fspath(name), stdin=stdin, block=block)
+    data = open_bytes(os.fspath(name), raw=raw, block=block)
     try:
-        pieces = Pieces(data.read, line=1, offset=data.start, max_row=max_row)
-        if (_format_of(data) if format == "auto" else format) == "csv":
-            return _Opened(data, Delimited(data.name, pieces))
-        _refuse_array(data)
-        return _Opened(data, Ndjson(data.name, pieces))
+        csv = (_format_of(data) if format == "auto" else format) == "csv"
+        if not csv:
+            _refuse_array(data)
+        rows = _rows(label or data.name, data, max_row, start, csv=csv)
+        return _Opened(label or data.name, data, rows)
     except BaseException:
         data.close()
         raise
+
+
+def _rows(label: str, data: Bytes, max_row: int, start: tuple[int, int] | None, *, csv: bool) -> Delimited | Ndjson:
+    """The rows in `data`, all of them, or those from `start` on; a header is read in any case."""
+    if start is None or start[1] <= data.start:
+        pieces = Pieces(data.read, offset=data.start, max_row=max_row)
+        return Delimited(label, pieces) if csv else Ndjson(label, pieces)
+    line, offset = start
+    twice = _Twice(data, offset)
+    rows = Delimited(label, Pieces(twice.beginning, offset=data.start, max_row=max_row)) if csv else None
+    pieces = Pieces(data.read if data.seek(offset) else twice.rest, line, offset, max_row)
+    if rows is None:
+        return Ndjson(label, pieces)
+    rows.go_on(pieces)
+    return rows
 
 
 def _format_of(data: Bytes) -> str:

@@ -14,7 +14,7 @@ from stat import S_ISREG
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from moe_bulk.errors import SourceError
+from moe_bulk.errors import MoeBulkError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +117,13 @@ class Bytes:
             finally:
                 self._busy.release()
 
+    def seek(self, offset: int) -> bool:
+        """Read on from this byte of a plain file; False, and nothing changes, where all before it must be read."""
+        if self._compression or not self._guarded(lambda: self._stored.seek(offset)):
+            return False
+        self.head = b""
+        return True
+
     def _next(self) -> bytes | None:
         # A full block may leave more in the decompressor, and then the pipe has nothing to say about it.
         if not self._more and not self._stored.ready():
@@ -132,7 +139,7 @@ class Bytes:
             file = self._guarded(lambda: _decompressing(self._stored, kind))
             self._files.insert(0, file)
             # smart_open puts a buffer on top, which holds rows back, and loses them where the data behind is damaged.
-            self._take = cast("Callable[[int], bytes]", _taking(getattr(file, "raw", file)))
+            self._take = cast("Callable[[int], bytes]", taking(getattr(file, "raw", file)))
         head = b""
         while _needs_more(head) and (more := self._guarded(lambda: self._take(self._block))):
             head += more
@@ -147,6 +154,8 @@ class Bytes:
                 with self._busy:
                     self._stored.refuse_closed()
                     return act()
+            except MoeBulkError:
+                raise
             except _ClosedError:
                 self._failed = SourceError(f"{self.name} was closed before its end")
             except Exception as error:  # noqa: BLE001  every transport and every decompressor has exceptions of its own
@@ -165,24 +174,27 @@ class _Stored:
     """The bytes as they are stored: counts what is taken, looks at the first ones, and knows whether more are there."""
 
     def __init__(self, raw: Readable, closed: Event) -> None:
-        self._take_some = _taking(raw)
+        self.consumed = 0
+        self.size = _size_of(raw)
+        self._raw = raw
+        self._take_some = taking(raw)
+        self._wait = waiting(raw)
         self._closed = closed
         self._head = b""
-        self.consumed = 0
-        self.size: int | None = None
-        self._poll: select.poll | None = None
-        with suppress(AttributeError, OSError, ValueError):  # not every stream has a file descriptor
-            descriptor = cast("Any", raw).fileno()
-            status = os.fstat(descriptor)
-            if S_ISREG(status.st_mode):
-                self.size = status.st_size
-            else:
-                self._poll = select.poll()
-                self._poll.register(descriptor, select.POLLIN)
 
     def ready(self) -> bool:
         """True when a read would give something at once, or never; waits a moment for it."""
-        return self._poll is None or bool(self._head or self._poll.poll(POLL_SECONDS * 1000))
+        return bool(self._head) or self._wait(POLL_SECONDS)
+
+    def seek(self, offset: int) -> bool:
+        """Read on from a byte of a plain file, counted from where reading began; False where that cannot be done."""
+        if self.size is None or not hasattr(self._raw, "seek"):
+            return False
+        # Relative: a shell's redirected file may have been read in part, and then it does not begin at its first byte.
+        self._raw.seek(offset - self.consumed - len(self._head), os.SEEK_CUR)
+        self._head = b""
+        self.consumed = offset
+        return True
 
     def compression(self) -> str | None:
         """What the first bytes say; they stay there to be read."""
@@ -211,15 +223,37 @@ class _Stored:
             raise _ClosedError
 
 
-def open_bytes(name: str, *, stdin: Readable | None = None, block: int = BLOCK) -> Bytes:
-    """Open a path, a URL or, as `-`, standard input. Raises SourceError, with what to do about it."""
-    if name == "-":
-        return Bytes("stdin", stdin or _standard_input(), owned=False, block=block)
+def open_bytes(name: str, *, raw: Readable | None = None, block: int = BLOCK) -> Bytes:
+    """Open a path, a URL or, as `-`, standard input. Raises SourceError, with what to do about it.
+
+    `raw` is the opened thing itself, where somebody has it already; then it is not closed.
+    """
+    opened = open_raw(name) if raw is None else raw
+    return Bytes(_shown(name), opened, owned=raw is None, block=block)
+
+
+def open_raw(name: str) -> Readable:
+    """The stored bytes of a path, a URL or, as `-`, standard input, which stays open when they are closed.
+
+    Raises SourceError where there are none to be had.
+    """
     try:
-        file = cast("Readable", io.FileIO(name)) if "://" not in name else _remote(name)
+        if name == "-":
+            return _standard_input()
+        return cast("Readable", io.FileIO(name, opener=_at_once)) if "://" not in name else _remote(name)
+    except MoeBulkError:
+        raise
     except Exception as error:  # noqa: BLE001  every transport has exceptions of its own
-        raise unreadable(name, error) from None
-    return Bytes(name, file, block=block)
+        raise unreadable(_shown(name), error) from None
+
+
+def _at_once(name: str, flags: int) -> int:
+    # a named pipe would wait for its writer where nobody can tell it to stop; so whoever reads waits for it
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def _shown(name: str) -> str:
+    return "stdin" if name == "-" else name
 
 
 def unreadable(name: str, error: Exception, compression: str = "") -> SourceError:
@@ -281,9 +315,40 @@ def _decompressing(stored: _Stored, kind: str) -> Readable:
     return cast("Readable", compression_wrapper(cast("Any", stored), "rb", compression=kind))
 
 
-def _taking(raw: Readable) -> Callable[[int], bytes | None]:
+def taking(raw: Readable) -> Callable[[int], bytes | None]:
     """A read that gives what is there, as soon as anything is."""
     return getattr(raw, "read1", None) or raw.read
+
+
+def waiting(raw: Readable) -> Callable[[float], bool]:
+    """What to ask whether a read would give something at once, or never; it waits so many seconds for it.
+
+    A stream that has a `ready` of its own is asked that, others by their descriptor; without one they are ready always.
+    """
+    if ready := getattr(raw, "ready", None):
+        return cast("Callable[[float], bool]", ready)
+    descriptor = _descriptor_of(raw)
+    if descriptor is None or _size_of(raw) is not None:
+        return lambda _seconds: True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda seconds: bool(poll.poll(seconds * 1000))
+
+
+def _size_of(raw: Readable) -> int | None:
+    """What a plain file has; None for other streams."""
+    try:
+        status = os.fstat(cast("io.FileIO", raw).fileno())
+    except (AttributeError, OSError, ValueError):  # not every stream has a descriptor, or an open one
+        return None
+    return status.st_size if S_ISREG(status.st_mode) else None
+
+
+def _descriptor_of(raw: Readable) -> int | None:
+    try:
+        return cast("io.FileIO", raw).fileno()
+    except (AttributeError, OSError, ValueError):  # not every stream has one
+        return None
 
 
 def _standard_input() -> Readable:
@@ -293,4 +358,14 @@ def _standard_input() -> Readable:
     try:
         return io.FileIO(sys.stdin.fileno(), closefd=False)
     except (OSError, ValueError):  # somebody put an object of their own in its place
-        return cast("Readable", sys.stdin.buffer)
+        return _Borrowed(cast("Readable", sys.stdin.buffer))
+
+
+class _Borrowed:
+    """Somebody's own object, which is read and left open."""
+
+    def __init__(self, raw: Readable) -> None:
+        self.read = taking(raw)
+
+    def close(self) -> None:
+        """It is not ours."""

@@ -52,6 +52,11 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
     return kept | more
 
 
+def unmeasured(env: dict[str, str]) -> dict[str, str]:
+    """The environment without coverage: it starts and ends late, and swallows what it does not know."""
+    return {name: value for name, value in env.items() if not name.startswith(("COVERAGE_", "COV_CORE_"))}
+
+
 @contextmanager
 def start(arguments: Sequence[str], folder: Path, env: dict[str, str], stdin: int = NOTHING) -> Iterator[Process]:
     """Start the command; it is killed where it does not end within the block."""

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moe_bulk.sandbox import Faults, Sandbox, SandboxSettings
-from tests.acceptance.command import KEY, environment, moe_bulk, running_sandbox, start, summary_of, write_devices
+from tests.acceptance.command import (
+    KEY,
+    environment,
+    moe_bulk,
+    running_sandbox,
+    start,
+    summary_of,
+    unmeasured,
+    write_devices,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +91,7 @@ def test_json_progress_is_json(tmp_path: Path, sandbox: Sandbox) -> None:
 def test_an_early_interrupt_is_an_interrupt(tmp_path: Path, sandbox: Sandbox, wait: float) -> None:
     """Ctrl-C at any moment after the start ends with 130 and no traceback."""
     write_devices(tmp_path / "devices.csv", 100_000)
-    with start(["upload", "devices.csv"], tmp_path, environment(sandbox)) as process:
+    with start(["upload", "devices.csv"], tmp_path, unmeasured(environment(sandbox))) as process:
         while b"moe_bulk" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
             pass
         time.sleep(0.1 + wait)  # the interpreter's own start is not ours to shield

@@ -63,8 +63,9 @@ def test_the_readme_s_first_upload(tmp_path: Path) -> None:
     folder = tmp_path / "devices.csv.sandbox.run"
     assert (0, "") == (ended.code, ended.out), ended.err
     assert 300 == summary_of(folder)["counts"]["accepted"]
-    assert ["dead-letter.ndjson", "results.ndjson", "summary.json"] == sorted(path.name for path in folder.iterdir())
-    assert [0o700, 0o600, 0o600, 0o600] == [
+    files = ["checkpoint.json", "dead-letter.ndjson", "results.ndjson", "summary.json"]
+    assert files == sorted(path.name for path in folder.iterdir())
+    assert [0o700, 0o600, 0o600, 0o600, 0o600] == [
         stat.S_IMODE(path.stat().st_mode) for path in (folder, *sorted(folder.iterdir()))
     ]
     assert ["devices.csv", "devices.csv.sandbox.run"] == sorted(path.name for path in tmp_path.iterdir())
@@ -232,17 +233,36 @@ def test_a_signal_while_nothing_was_read(tmp_path: Path, sandbox: Sandbox) -> No
 
 
 def test_an_earlier_run_is_not_overwritten(tmp_path: Path, sandbox: Sandbox) -> None:
-    """An existing run folder is refused without --fresh (exit 2) and moved aside with it."""
+    """A finished run of the same file is not sent again; with --fresh, or for other rows, it is moved aside."""
     write_devices(tmp_path / "devices.csv", 3)
     env = environment(sandbox)
-    assert 0 == moe_bulk(["upload", "devices.csv"], tmp_path, env).code
-    refused = moe_bulk(["upload", "devices.csv"], tmp_path, env)
-    assert (2, 3) == (refused.code, sandbox.stats.requests)
-    assert "--fresh" in refused.err
+    first = moe_bulk(["upload", "devices.csv", "--json"], tmp_path, env)
+    assert 0 == first.code
+    same = moe_bulk(["upload", "devices.csv", "--json"], tmp_path, env)
+    assert (0, 3, first.out) == (same.code, sandbox.stats.requests, same.out)
+    assert f"Finished before, in {tmp_path / 'devices.csv.run'}: nothing is sent. To send" in same.err
     again = moe_bulk(["upload", "devices.csv", "--fresh"], tmp_path, env)
     (moved,) = (path for path in tmp_path.iterdir() if path.name.startswith("devices.csv.run-"))
-    assert 0 == again.code
+    assert (0, 6) == (again.code, sandbox.stats.requests)
     assert f"The earlier run there is now {moved}" in again.err
+    write_devices(tmp_path / "devices.csv", 4)
+    other = moe_bulk(["upload", "devices.csv", "--keep-runs", "1"], tmp_path, env)
+    assert (0, 10) == (other.code, sandbox.stats.requests)
+    assert 1 == len([path for path in tmp_path.iterdir() if path.name.startswith("devices.csv.run-")])
+
+
+def test_an_unfinished_run_of_other_rows_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Exit 2 with the way out, and nothing is sent; --if-changed fresh moves it aside."""
+    write_devices(tmp_path / "devices.csv", 3)
+    env = environment(sandbox)
+    assert 0 == moe_bulk(["upload", "devices.csv", "--limit", "2"], tmp_path, env).code
+    write_devices(tmp_path / "devices.csv", 4)
+    refused = moe_bulk(["upload", "devices.csv"], tmp_path, env)
+    assert (2, 2) == (refused.code, sandbox.stats.requests)
+    assert "unfinished run of other data (changed: devices.csv)" in refused.err
+    assert "--fresh" in refused.err
+    assert 0 == moe_bulk(["upload", "devices.csv", "--if-changed", "fresh"], tmp_path, env).code
+    assert 6 == sandbox.stats.requests
 
 
 def test_a_run_that_another_process_holds(tmp_path: Path) -> None:

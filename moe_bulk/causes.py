@@ -1,0 +1,213 @@
+"""Why rows failed: told in few groups, in words that hold no value of any row, each with a next step."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self, TypedDict
+
+from moe_bulk.deadletter import clean
+from moe_bulk.outcome import FAILED, Result, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CAUSES_KEPT = 100
+_CAUSES_SHOWN = 10
+_EXAMPLE_KEPT = 500
+_REASON_READ = 1_000
+_COUNTED = 2**53
+_FAILED = frozenset(status.value for status in FAILED)
+
+_FIELD = re.compile(
+    r"\b((?:customer|device|push)_id|platform|model|(?:app|os)_version|moe_(?:gaid|push_\w*opted)|idfv|forwarded_for)\b"
+)
+# a value's `repr`: whole; cut after 80 characters, as `device` shows long ones; whole with a `…` of its own; else all
+_QUOTED = re.compile(
+    r"""(?<!\w)b?(?:'(?:[^'\\…]|\\[^…])*'(?!\w)|"(?:[^"\\…]|\\[^…])*"(?!\w)|['"].{79}…"""
+    r"""|'(?:[^'\\]|\\.){,80}'(?!\w)|"(?:[^"\\]|\\.){,80}"(?!\w)|['"].*)""",
+    re.DOTALL,
+)
+
+_RETRY = "run `moe-bulk upload dead-letter.ndjson`"
+_CORRECT = f"correct {{field}} in dead-letter.ndjson, then {_RETRY}"
+_DISLIKED = "MoEngage, or a firewall on the way, dislikes these records: ask their support why, by `request_id`"
+_REMEDIES: tuple[tuple[Status, str, str], ...] = (
+    (Status.EXHAUSTED, "429 .*", f"others used up the workspace's limit: {_RETRY} later"),
+    (Status.EXHAUSTED, ".*", f"this is passing trouble: {_RETRY} when it is over"),
+    (Status.REJECTED, "413 .*", f"MoEngage finds these records too large: {_CORRECT}"),
+    (Status.REJECTED, "(403|409|415) .*", _DISLIKED),
+    (Status.REJECTED, r"\w+ (invalidparams|paramsrequired|blacklisted).*", _DISLIKED),
+    (Status.REJECTED, r"\w+ missing.*", f"fill in {{field}} in dead-letter.ndjson, then {_RETRY}"),
+    (Status.REJECTED, ".*", _CORRECT),
+    (Status.INVALID, "unreadable", "repair these lines in the source and upload them again"),
+    (Status.INVALID, r".*\b(missing|empty|required)\b.*", "fill in {field}, or leave these rows out"),
+    (Status.INVALID, ".*", _CORRECT),
+)
+"""By status and by what `_trouble` says, the first that fits: a plain next step."""
+
+
+class Failures(TypedDict):
+    """Failures with one cause. `cause` holds no value of any row, `example` does: it stays in the run folder."""
+
+    cause: str
+    status: str
+    count: int
+    first_line: int
+    example: str
+    remedy: str
+
+
+@dataclass(slots=True)
+class _Cause:
+    """Failures that are told together, and the source of the first of them."""
+
+    said: Failures
+    source: str
+
+    def add(self, result: Result) -> None:
+        self.said["count"] += 1
+        # results come as they settle: an earlier line may come later
+        if _source(result) == self.source and result.position.line < self.said["first_line"]:
+            self.said["first_line"], self.said["example"] = result.position.line, _example(result)
+
+
+class Causes:
+    """Failures by their cause: a hundred causes at most, what comes after them is `other`.
+
+    Texts are told as result lines tell them, so that a row read back from its line counts as it did when it settled.
+
+    >>> causes = Causes()
+    >>> causes.told()
+    []
+    """
+
+    def __init__(self) -> None:
+        self._causes: dict[tuple[str, str], _Cause] = {}
+
+    def add(self, result: Result) -> None:
+        """Count a failed row."""
+        text = cause_of(result)
+        if (result.status, text) not in self._causes and len(self._causes) >= _CAUSES_KEPT:
+            text = "other"
+        key = (result.status.value, text)
+        if key not in self._causes:
+            self._causes[key] = _Cause(_first(result, text), _source(result))
+        self._causes[key].add(result)
+
+    @property
+    def rows(self) -> int:
+        """Failed rows, whatever their cause."""
+        return sum(cause.said["count"] for cause in self._causes.values())
+
+    def told(self) -> list[Failures]:
+        """The causes, the most frequent first."""
+        return sorted((cause.said.copy() for cause in self._causes.values()), key=lambda said: -said["count"])
+
+    def state(self) -> list[dict[str, object]]:
+        """What `restored` needs, as JSON can hold it."""
+        return [{"source": cause.source, **cause.said} for cause in self._causes.values()]
+
+    @classmethod
+    def restored(cls, state: object) -> Self:
+        """Go on counting from a `state`; raises ValueError for what is none."""
+        if not isinstance(state, list) or len(state) > _CAUSES_KEPT + len(FAILED):
+            raise ValueError("the causes of failures are no list, or too many")
+        self = cls()
+        self._causes.update(_restored(entry) for entry in state)
+        if len(self._causes) < len(state):
+            raise ValueError("a cause of failures stands there twice")
+        return self
+
+
+def _restored(entry: object) -> tuple[tuple[str, str], _Cause]:
+    match entry:
+        case {
+            "source": str(source),
+            "cause": str(cause),
+            "status": str(status),
+            "count": int(count),
+            "first_line": int(line),
+            "example": str(example),
+            "remedy": str(remedy),
+        } if status in _FAILED and _is_number(count, 1) and _is_number(line, 0):
+            said = Failures(cause=cause, status=status, count=count, first_line=line, example=example, remedy=remedy)
+            return (status, cause), _Cause(said, source)
+    raise ValueError("a cause of failures lacks something, or holds what it cannot")
+
+
+def _is_number(value: int, least: int) -> bool:
+    return type(value) is int and least <= value < _COUNTED
+
+
+def _first(result: Result, cause: str) -> Failures:
+    remedy = "see the reasons in dead-letter.ndjson" if cause == "other" else remedy_for(result)
+    line, example = result.position.line, _example(result)
+    return Failures(cause=cause, status=result.status.value, count=0, first_line=line, example=example, remedy=remedy)
+
+
+def _source(result: Result) -> str:
+    return clean(result.position.source)
+
+
+def _example(result: Result) -> str:
+    reason = clean(result.reason or "")
+    return reason if len(reason) <= _EXAMPLE_KEPT else f"{reason[:_EXAMPLE_KEPT]}…"
+
+
+def cause_of(result: Result) -> str:
+    """Why it failed, in words that other rows with the same trouble share, and without a value of any row.
+
+    What the service says may repeat values, so of its answers only the kind and the field count; of our own reasons the
+    first, with `…` for what is quoted or holds digits.
+    """
+    if result.error_type is None and result.http_status is None:
+        return _pattern(_reason(result))
+    status = f"HTTP {result.http_status}" if result.http_status else ""
+    kind = _without_numbers(clean(result.error_type or "")[:80])
+    return " ".join(filter(None, (status, kind, _field(_reason(result)))))
+
+
+def remedy_for(result: Result) -> str:
+    """What to do about it, in one line."""
+    trouble = _trouble(result)
+    found = next(text for status, form, text in _REMEDIES if status is result.status and re.fullmatch(form, trouble))
+    field = _field(_reason(result).partition("; ")[0])
+    return found.replace("{field}", field or "what the reason names")
+
+
+def _trouble(result: Result) -> str:
+    if result.status is Status.INVALID:
+        return "unreadable" if result.row.fields is None else _pattern(_reason(result))
+    kind = "".join(filter(str.isalnum, result.error_type or "")).lower()
+    return f"{result.http_status or 'no'} {kind}"
+
+
+def _reason(result: Result) -> str:
+    return clean(result.reason or "no reason given")[:_REASON_READ]
+
+
+def _pattern(reason: str) -> str:
+    return _without_numbers(_QUOTED.sub("…", reason).partition("; ")[0])
+
+
+def _without_numbers(text: str) -> str:
+    # word by word: a pattern for it would be slow on long words without digits
+    return " ".join("…" if any(map(str.isdigit, word)) else word for word in text.split())
+
+
+def _field(reason: str) -> str | None:
+    found = _FIELD.search(_QUOTED.sub("…", reason)) or _FIELD.search(reason)
+    return found[1] if found else None
+
+
+def shown(failures: Sequence[Failures]) -> list[str]:
+    """The first few causes in plain lines for people; they hold no value of any row."""
+    told = [
+        f"  {each['count']:,} {each['status']}: {each['cause']} (first: line {each['first_line']}). "
+        f"{each['remedy'][:1].upper()}{each['remedy'][1:]}"
+        for each in failures[:_CAUSES_SHOWN]
+    ]
+    if len(failures) > _CAUSES_SHOWN:
+        told.append(f"  and {len(failures) - _CAUSES_SHOWN} more causes: see summary.json")
+    return told

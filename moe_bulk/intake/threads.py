@@ -1,0 +1,95 @@
+"""Files in threads: what blocks does so beside the event loop, one call at a time."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+
+    from moe_bulk.fingerprint import Fingerprint
+    from moe_bulk.intake.files import FromFiles
+    from moe_bulk.intake.reading import Batch
+    from moe_bulk.settled import Settled
+
+T = TypeVar("T")
+
+
+class InThreads:
+    """`files`, to be awaited. A thread goes on when the task that waits for it is cancelled: closing waits for it."""
+
+    def __init__(self, files: FromFiles) -> None:
+        self._files = files
+        self._busy = threading.Lock()
+        self._closed = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What positions call the sources."""
+        return self._files.labels
+
+    @property
+    def fingerprints(self) -> tuple[Fingerprint, ...]:
+        """By what they are known again."""
+        return self._files.fingerprints
+
+    @property
+    def progress(self) -> tuple[int, int | None]:
+        """Bytes read so far and in all, as stored."""
+        return self._files.bytes_read, self._files.bytes_in_all
+
+    @property
+    def rows_expected(self) -> float | None:
+        """How many rows there are in all, about."""
+        return self._files.rows_expected
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the headers hold that is not sent."""
+        return self._files.warnings
+
+    async def look(self) -> None:
+        """Open each and check its header."""
+        await self._in_thread(self._files.look)
+
+    async def changed(self, recorded: Sequence[Fingerprint], _settled: Settled) -> tuple[str, ...]:
+        """Those whose bytes are not those of an earlier run."""
+        return await self._in_thread(lambda: self._files.changed(recorded))
+
+    def go_on(self, settled: Settled, labels: Sequence[str]) -> None:
+        """Begin where an earlier session stopped, and call them as it did."""
+        self._files.go_on(settled, labels)
+
+    async def take_digests(self, stopping: Callable[[], bool]) -> None:
+        """Read the plain files whole, beside the other work, to know them again; in vain where it is stopped."""
+        await anyio.to_thread.run_sync(self._files.take_digests, stopping, abandon_on_cancel=True)
+
+    async def batches(self) -> AsyncGenerator[Batch]:
+        """All rows that are not settled, in batches."""
+        batches = self._files.batches()
+        while (batch := await self._in_thread(lambda: self._next(batches))) is not None:
+            yield batch
+
+    async def close(self) -> None:
+        """Close what was opened, when the thread that reads it has stopped."""
+        self._files.stop()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        def alone() -> T:
+            with self._busy:
+                return work()
+
+        return await anyio.to_thread.run_sync(alone, abandon_on_cancel=True)
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        return None if self._closed else next(batches, None)
+
+    def _close(self) -> None:
+        with self._busy:
+            self._closed = True
+            self._files.close()

@@ -1,0 +1,204 @@
+"""Results and their lines: what is written can be read back, and nothing else can."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_bulk.outcome import FAILED, KEYED, Attempt, Result, Status, hashed
+from moe_bulk.record import Position, Row
+
+PLACE = Position("devices.csv", 7, 120, 1)
+KEYS = (("device", "u-1", "d-1"), ("push_id", "token"))
+WHOLE = Result(
+    PLACE,
+    Status.REJECTED,
+    Row(PLACE, {}),
+    "u-1",
+    "d-1",
+    400,
+    "ValueError",
+    "push_id: no",
+    "r-1",
+    (Attempt(1_700_000_000.25, 12.5, 301.125, error="timeout"), Attempt(1_700_000_001.0, 13.5, 99.0, 400)),
+    tries=2,
+    settled_at=1_700_000_002.5,
+    keys=KEYS,
+)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+COUNTS = st.integers(0, 2**53)
+TIMES = st.floats(-1e12, 1e12)
+ATTEMPTS = st.builds(Attempt, TIMES, TIMES, TIMES, st.none() | st.integers(100, 999), st.none() | TEXT)
+RESULTS = st.builds(
+    Result,
+    position=st.builds(Position, TEXT, COUNTS, COUNTS, COUNTS),
+    status=st.sampled_from(list(Status)),
+    row=st.just(Row(PLACE, {})),
+    customer_id=st.none() | TEXT,
+    device_id=st.none() | TEXT,
+    http_status=st.none() | st.integers(100, 999),
+    error_type=st.none() | TEXT,
+    reason=st.none() | TEXT,
+    request_id=st.none() | TEXT,
+    attempts=st.lists(ATTEMPTS, max_size=3).map(tuple),
+    tries=COUNTS,
+    settled_at=TIMES | st.integers(0, 10**10),
+    keys=st.lists(st.lists(st.text(max_size=9), max_size=3).map(tuple), max_size=3).map(tuple),
+)
+
+
+def test_line_tells_the_keys_last() -> None:
+    """As hashes, behind all that people read."""
+    said = orjson.loads(WHOLE.line())
+
+    assert ["settled_at", "keys"] == list(said)[-2:]
+    assert [hashed(key) for key in KEYS] == said["keys"]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_line_tells_keys_of_rows_that_can_supersede_or_be_superseded(status: Status) -> None:
+    """Of accepted and failed rows, an empty list included; of others it says nothing."""
+    said = orjson.loads(Result(PLACE, status, Row(PLACE, {})).line())
+
+    assert (status in KEYED) == ("keys" in said)
+    assert {*FAILED, Status.ACCEPTED} == KEYED
+
+
+def test_failed_rows_are_those_that_need_somebody() -> None:
+    """They have dead letters."""
+    failed = {status for status in Status if Result(PLACE, status, Row(PLACE, {})).failed}
+    assert {Status.REJECTED, Status.INVALID, Status.EXHAUSTED} == failed
+
+
+def test_hashed_is_the_same_for_ever() -> None:
+    """Runs that were begun with another version go on: twelve characters of Base64 over nine bytes of BLAKE2b."""
+    assert "0uru+oYM//in" == hashed(("device", "u-1", "d-1"))
+    assert 9 == len(base64.b64decode(hashed(())))
+
+
+@given(*[st.lists(st.text('ab",[\\\ud800\0', max_size=4), max_size=3).map(tuple)] * 2)
+def test_hashed_tells_keys_apart(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    """However their texts are put together, halves of characters included."""
+    assert (one == other) == (hashed(one) == hashed(other))
+    assert re.fullmatch(r"[A-Za-z0-9+/]{12}", hashed(one))
+
+
+@given(RESULTS)
+def test_a_line_read_and_written_again_is_the_same(result: Result) -> None:
+    """Byte for byte; and the result is the same but for its row and the keys behind the hashes."""
+    line = result.line()
+    read = Result.from_line(line)
+
+    assert line == read.line()
+    assert (result.position, result.status, Row(result.position, {})) == (read.position, read.status, read.row)
+    assert (result.hashes if result.status in KEYED else ()) == read.hashes
+    assert len(result.attempts) == len(read.attempts)
+
+
+def test_from_line_reads_everything() -> None:
+    """What a tally and a dead letter's look-out need."""
+    read = Result.from_line(WHOLE.line())
+
+    assert (WHOLE.attempts, WHOLE.hashes, ()) == (read.attempts, read.hashes, read.keys)
+    assert ("u-1", "d-1", 400, "ValueError", "push_id: no", "r-1", 2, 1_700_000_002.5) == (
+        read.customer_id,
+        read.device_id,
+        read.http_status,
+        read.error_type,
+        read.reason,
+        read.request_id,
+        read.tries,
+        read.settled_at,
+    )
+    assert Row(PLACE, None) == Result.from_line(WHOLE.line(), unreadable=True).row
+
+
+def changed(**fields: Any) -> bytes:
+    """Give the line of a result with these fields instead."""
+    return orjson.dumps({**orjson.loads(WHOLE.line()), **fields})
+
+
+def attempt(**fields: Any) -> dict[str, object]:
+    """Give attempts with these fields instead."""
+    return {"attempts": [{**WHOLE.attempts[1].as_json(), **fields}]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"format": 2},
+        {"format": True},
+        {"format": 1.0},
+        {"format": None},
+        {"source": None},
+        {"source": 7},
+        {"line": -1},
+        {"line": True},
+        {"line": "7"},
+        {"offset": -1},
+        {"offset": 1.5},
+        {"item": False},
+        {"status": "delivered"},
+        {"status": None},
+        {"customer_id": 7},
+        {"device_id": ["d"]},
+        {"http_status": True},
+        {"http_status": "400"},
+        {"error_type": 1},
+        {"reason": {}},
+        {"request_id": False},
+        {"attempts": None},
+        {"attempts": {}},
+        {"attempts": [7]},
+        attempt(sent=None),
+        attempt(at="1"),
+        attempt(ms=True),
+        attempt(http_status=2.5),
+        attempt(error=7),
+        {"tries": -1},
+        {"tries": None},
+        {"settled_at": None},
+        {"settled_at": True},
+        {"settled_at": "now"},
+        {"keys": None},
+        {"keys": [7]},
+        {"keys": ["short"]},
+        {"keys": ["with blank !"]},
+        {"keys": ["aaaaaaaaaaaa\n"]},
+    ],
+)
+def test_from_line_refuses_what_no_result_says(fields: dict[str, object]) -> None:
+    """Wrong types, numbers out of range, another format."""
+    with pytest.raises(ValueError, match=r"\w"):
+        Result.from_line(changed(**fields))
+
+
+@pytest.mark.parametrize("name", ["format", "source", "line", "offset", "item", "status", "attempts", "tries"])
+def test_from_line_misses_what_every_line_has(name: str) -> None:
+    """Half a line is none."""
+    said = orjson.loads(WHOLE.line())
+    del said[name]
+    with pytest.raises(ValueError, match=name):
+        Result.from_line(orjson.dumps(said))
+
+
+@given(st.integers(0, len(WHOLE.line()) - 2))
+def test_from_line_refuses_a_torn_line(length: int) -> None:
+    """Wherever it was torn, and where zeros stand instead of the rest."""
+    for raw in (WHOLE.line()[:length], WHOLE.line()[length + 1 :], WHOLE.line()[:length].ljust(600, b"\0")):
+        with pytest.raises(ValueError, match=r"\w"):
+            Result.from_line(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n", b"[]", b"7", b"null", b'"text"', b"{}", b"\xff", WHOLE.line() * 2])
+def test_from_line_refuses_what_is_no_object(raw: bytes) -> None:
+    """Other JSON, and what is none."""
+    with pytest.raises(ValueError, match=r"\w"):
+        Result.from_line(raw)
