@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -66,6 +66,8 @@ class Standing:
     tally: Tally
     settled: Settled
     started_at: float
+    recent: Sequence[Attempt] = ()
+    """What the session before sent last, on this one's clock: it still counts in the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,11 @@ async def take_up(folder: RunFolder, job: Job, terms: Terms) -> Standing | Summa
     if found is not None and action is Action.DONE:
         return finished(folder, job, found)
     if found is not None and action is Action.GO_ON:
-        whole, tally, settled = await _in_thread(lambda stopping: mend(folder, job, found, stopping))
-        job.intake.go_on(settled, [source.name for source in found.sources], tally.settled_rows)
-        return Standing(folder.go_on(whole.results, whole.dead_letters), tally, settled, found.started_at)
+        mended = await _in_thread(lambda stopping: mend(folder, job, found, stopping))
+        labels = [source.name for source in found.sources]
+        job.intake.go_on(mended.settled, labels, mended.tally.settled_rows)
+        journal = folder.go_on(mended.files.results, mended.files.dead_letters)
+        return Standing(journal, mended.tally, mended.settled, found.started_at, mended.recent)
     if action is Action.MOVE_ASIDE:
         folder.move_aside()
     standing = begin(folder, job)
@@ -205,9 +209,17 @@ def begin(folder: RunFolder, job: Job) -> Standing:
     return Standing(folder.journal(), tally, settled, clock.epoch())
 
 
-def mend(
-    folder: RunFolder, job: Job, found: Checkpoint, stopping: Callable[[], bool]
-) -> tuple[Recovered, Tally, Settled]:
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What the files of a run that stopped tell, and that they are whole now."""
+
+    files: Recovered
+    tally: Tally
+    settled: Settled
+    recent: Sequence[Attempt]
+
+
+def mend(folder: RunFolder, job: Job, found: Checkpoint, stopping: Callable[[], bool]) -> Mended:
     """Mend the files of the run that stopped, and tell what became of its rows; to be called in a thread."""
     labels = [source.name for source in found.sources]
     back = ReadBack(folder.fd, folder.path, found, labels)
@@ -221,9 +233,10 @@ def mend(
         folder.write_checkpoint(back.checkpoint.as_json())
     whole = back.mend()
     attempts = recent_attempts(folder.fd, folder.path, whole.results, job.rate.per + _SINCE_CHECKPOINT)
-    tally.before(_on_our_clock(attempts, job.clock, same=found.boot == boot_id() is not None))
+    recent = _on_our_clock(attempts, job.clock, same=found.boot == boot_id() is not None)
+    tally.before(each.at for each in recent)
     folder.remove_summary()
-    return whole, tally, settled
+    return Mended(whole, tally, settled, recent)
 
 
 def _tally(job: Job, back: ReadBack) -> Tally:
@@ -243,6 +256,6 @@ def _positions(back: ReadBack, tally: Tally, stopping: Callable[[], bool]) -> It
         yield result.position
 
 
-def _on_our_clock(attempts: Sequence[Attempt], clock: Clock, *, same: bool) -> list[float]:
-    """When they were sent, in seconds of this session's boot clock; after a reboot only the wall clock can tell."""
-    return [each.at if same else each.sent - clock.zero for each in attempts]
+def _on_our_clock(attempts: Sequence[Attempt], clock: Clock, *, same: bool) -> list[Attempt]:
+    """The attempts, sent at seconds of this session's boot clock; after a reboot only the wall clock can tell."""
+    return [each if same else replace(each, at=each.sent - clock.zero) for each in attempts]

@@ -204,6 +204,7 @@ class Uploader:
                 standing = await take_up(folder, job, terms)
                 if not isinstance(standing, Standing):
                     return standing
+                self._pace.remember(standing.recent)
                 run = Run(folder, job, standing)
                 view = RunView(run, intake, engine, lambda: self.paused)
                 return await self._carry_out(engine, intake, run, lambda: watch(view) if watch is not None else None)

@@ -52,6 +52,17 @@ def test_a_request_given_up_counts_longer(given_up: float, counts_from: float) -
     assert counts_from + WINDOW + GRACE == one.free_at(given_up)
 
 
+def test_requests_of_an_earlier_process_count() -> None:
+    """They hold their slots as if they had been sent here: one window after the answer, longer without one."""
+    guard = WindowGuard(Rate(2, per=60), timeout=30)
+    guard.remember(-20.0, -19.0, answered=True)
+    guard.remember(-10.0, -9.0, answered=False)
+    assert guard.take(0.0) is None
+    assert 41.06 == pytest.approx(guard.free_at(0.0), abs=0.001)
+    assert guard.take(41.1) is not None
+    assert 20.0 + 60.06 + 5.0 == pytest.approx(guard.free_at(41.2), abs=0.001)
+
+
 def test_free_at_is_the_earliest_end() -> None:
     """With all slots held the next is free when the first of them ends, in whatever order the answers came."""
     two = guard(2)

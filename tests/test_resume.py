@@ -36,6 +36,7 @@ from moe_bulk.errors import (
 )
 from moe_bulk.intake import Files, Reading
 from moe_bulk.journal import AppendOnlyFile
+from moe_bulk.pacing import Pace
 from moe_bulk.recovery import ReadBack, recent_attempts
 from moe_bulk.rundir import RunFolder
 from moe_bulk.superseding import STOPPED
@@ -293,6 +294,17 @@ def test_a_limit_counts_what_a_stop_left_unsettled_once(out: Path) -> None:
     assert [f"user-{n}" for n in range(12)] == sorted(
         (each["customer_id"] for each in written(out).results), key=lambda who: int(who[5:])
     )
+
+
+def test_what_was_sent_before_a_stop_counts_in_the_window(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pace is told of the requests of the session before, though that was another process."""
+    told: list[Attempt] = []
+    monkeypatch.setattr(Pace, "remember", lambda _, attempts: told.extend(attempts))
+    rows = [device(number) for number in range(COUNT)]
+    before = go(rows, out, rate=Rate(60, per=60), cut=Cut("signal", 9), decide=lambda _: answer(200))
+    assert [] == told
+    go(rows, out, rate=Rate(60, per=60), clock=(50.0, EPOCH))
+    assert pytest.approx(sorted(before.service.times), abs=0.01) == sorted(each.at for each in told)
 
 
 def test_failures_are_allowed_anew_in_each_session(out: Path) -> None:
@@ -598,8 +610,15 @@ def test_a_missing_checkpoint_is_refused(out: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["signal", "crash"])
-def test_results_that_were_cut_short_are_read_back(way: Way, out: Path) -> None:
-    """Where the files do not hold what the checkpoint says, they are the truth: what is missing is sent again."""
+@pytest.mark.parametrize("held", [3, 100_000])
+def test_results_that_were_cut_short_are_read_back(
+    way: Way, held: int, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the files do not hold what the checkpoint says, they are the truth: what is missing is sent again.
+
+    That holds for rows in memory, too, of which only some are kept while they are compared.
+    """
+    monkeypatch.setattr("moe_bulk.intake.memory.HELD", held)
     rows = [row(n) for n in range(COUNT)]
     go(rows, out, cut=Cut(way, 25))
     path = out / "results.ndjson"
@@ -719,6 +738,47 @@ def test_a_disk_that_cannot_be_asked_stops_the_run_in_order(
     assert 3 == written(out).summary["exit_code"]
     go(path, out, 1)
     whole(out, sessions=2)
+
+
+def test_a_full_disk_ends_the_sending_and_tells_how_much_room_is_needed(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a request is sent after the write that failed; the message speaks of all that is still to come."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(csv_of(range(20_000)))
+    failed: list[tuple[float, int]] = []
+    take = AppendOnlyFile._take
+
+    def full(file: AppendOnlyFile, left: memoryview) -> int:
+        if file.written < 20_000 or not file.expected:  # it is known within a second
+            return take(file, left)
+        failed.append((asyncio.get_running_loop().time(), file.expected))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AppendOnlyFile, "_take", full)
+        ended = go(path, out, rate=Rate(600, per=60), network=Network(in_flight=64), latency=2.0)
+    failed_at, expected = failed[0]
+    assert 5_000_000 < expected < 50_000_000
+    assert f"Free at least {expected // 1_000_000 + 1} MB there" in str(ended.error)
+    assert max(ended.service.times) <= failed_at
+    assert 20_000 > len(ended.service.seen)
+
+
+def test_waiting_for_a_writer_ends_with_a_cancellation(tmp_path: Path) -> None:
+    """A pipe into which nobody ever writes keeps nobody from leaving."""
+    os.mkfifo(tmp_path / "pipe.csv")
+
+    async def main() -> None:
+        async with Uploader(CREDENTIALS, transport=httpx.MockTransport(FakeService().handle)) as uploader:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await uploader.run(tmp_path / "pipe.csv", out=tmp_path / "out.run")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3), uploader.stream(tmp_path / "pipe.csv"):
+                    pass
+
+    asyncio.run(main())
 
 
 class Disk:

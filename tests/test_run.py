@@ -638,7 +638,7 @@ def test_every_line_of_any_csv_belongs_to_one_result(data: bytes) -> None:
     for at, line in list(by_offset.items())[1:]:
         if at in begun:
             quotes = 0
-        elif line.strip(b" \r\n"):
+        elif line.strip(b" \t\r\n"):
             assert quotes % 2 == 1, f"the line at {at} has no result"
         quotes += line.count(b'"')
 

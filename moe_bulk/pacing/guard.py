@@ -63,6 +63,15 @@ class WindowGuard:
         """No answer came, and the connection was aborted: the server may still have received the request."""
         self._close(slot, max(slot.taken + self._timeout, now) + self._window + GRACE)
 
+    def remember(self, taken: float, over: float, *, answered: bool) -> None:
+        """Count a request of an earlier process as if it had been sent here: when, and when it was over."""
+        slot = Slot(taken)
+        self._open += 1
+        if answered:
+            self.answered(slot, over)
+        else:
+            self.given_up(slot, over)
+
     def free_at(self, now: float) -> float | None:
         """When the next slot is free: `now`, a later time, or None where only an answer can tell."""
         self._forget(now)

@@ -10,8 +10,10 @@ from moe_bulk.pacing.guard import Slot, WindowGuard
 from moe_bulk.pacing.throttle import Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from moe_bulk.config import Rate
-    from moe_bulk.outcome import Outcome
+    from moe_bulk.outcome import Attempt, Outcome
 
 BUCKET_SECONDS = 0.5
 """The bucket's size in seconds' worth of requests: what a late wake-up may catch up."""
@@ -41,6 +43,11 @@ class Pace:
             step = min(cost, self._bucket.max_rate)
             await self._bucket.acquire(step)
             cost -= step
+
+    def remember(self, attempts: Iterable[Attempt]) -> None:
+        """Count requests of an earlier process in the window; their `at` is on this one's clock."""
+        for each in attempts:
+            self.guard.remember(each.at, each.at + each.ms / 1000, answered=each.http_status is not None)
 
     def send_at(self, now: float) -> float | None:
         """When the next request may be sent: `now`, a later time, or None where only an answer can tell."""
