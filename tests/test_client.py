@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-import time
 import zlib
 from typing import TYPE_CHECKING
 
@@ -262,11 +261,9 @@ async def test_a_compressed_answer(encoding: str, body: bytes, verdict: Verdict)
 async def test_closing_an_answer_takes_no_time_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transport of the caller's that hangs on closing does not hold the attempt."""
     monkeypatch.setattr(client_module, "CLOSE_SECONDS", 0.05)
-    stream = _Stream([b" " * ANSWER_KEPT], closing=5)
-    started = time.monotonic()
+    stream = _Stream([b" " * ANSWER_KEPT], closing=3600)
     outcome = await _attempt(lambda _: httpx.Response(500, stream=stream))
     assert 500 == outcome.http_status
-    assert 2 > time.monotonic() - started
 
 
 async def test_an_attempt_that_takes_too_long() -> None:

@@ -214,11 +214,10 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
             assert process.stderr is not None
             while "once more to leave at once" not in process.stderr.readline():
                 pass
-            begun = time.monotonic()
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=15)
         assert 130 == process.returncode
-        assert 5 > time.monotonic() - begun
+        assert not (tmp_path / "devices.csv.run" / "summary.json").exists()  # an orderly stop would have written it
 
 
 def test_a_signal_while_nothing_was_read(tmp_path: Path, sandbox: Sandbox) -> None:
