@@ -30,6 +30,8 @@ from moe_bulk.settings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from moe_bulk.uploader import PaceOf
+
 
 def _version() -> str:
     from importlib.metadata import version  # noqa: PLC0415  40 ms that only --version needs
@@ -83,6 +85,10 @@ class Pacing:
     rate: Annotated[str, _option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")] = (
         "10000/min"
     )
+    pace: Annotated[
+        Literal["host", "process"],
+        _option("The limit holds for all of your uploads on this host together, or for this process alone."),
+    ] = "host"
     in_flight: Annotated[int | None, _option("Requests on their way at most; by default found from the latency.")] = (
         None
     )
@@ -198,6 +204,8 @@ class _Upload:
         self._reading = reading
         self._output = output
         self._rate = Rate.parse(pacing.rate)
+        # Nobody else can send to a sandbox that is embedded in this process.
+        self._pace: PaceOf = "process" if destination.sandbox else pacing.pace
         self._retry = Retry(tries=pacing.tries, outage_limit=parse_duration(pacing.outage_limit))
         in_flight = SANDBOX_IN_FLIGHT if destination.sandbox and pacing.in_flight is None else pacing.in_flight
         self._network = Network(
@@ -224,7 +232,7 @@ class _Upload:
         async with AsyncExitStack() as stack:
             credentials = self._credentials or await self._stand_in(stack)
             uploader = await stack.enter_async_context(
-                Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network)
+                Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network, pace=self._pace)
             )
             plan = self._plan(credentials) if shown.verbose else ""
             display = Display(uploader, shown.progress, as_json=shown.json, quiet=shown.quiet, plan=plan)

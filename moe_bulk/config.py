@@ -357,5 +357,11 @@ class Credentials:
         """The destination's name without its port: what a resumed run must have in common with its first part."""
         return urlsplit(self.base_url).hostname or ""
 
+    @property
+    def address(self) -> str:
+        """The destination's name and port: whose window it is."""
+        parts = urlsplit(self.base_url)
+        return f"{self.host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
     def __repr__(self) -> str:
         return f"Credentials(workspace_id={self.workspace_id!r}, api_key='***', base_url={self.base_url!r})"

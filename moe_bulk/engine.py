@@ -189,12 +189,17 @@ class Engine:
                 await over.wait()
 
     async def _watch_the_clock(self) -> None:
-        """Abort what is in flight when the loop notices that it stood still: its answers can no longer be dated."""
+        """Tell the pace each second that we are there.
+
+        Abort what is in flight when the loop notices that it stood still: its answers can no longer be dated.
+        """
         while True:
             before = self._clock.now()
             await anyio.sleep(1)
-            if self._clock.now() - before > 1 + STOOD_STILL_SECONDS:
+            now = self._clock.now()
+            if now - before > 1 + STOOD_STILL_SECONDS:
                 self._abort()
+            self._pace.tick(now)
 
     # -- the gate: which record, and when --------------------------------------------------------------------------
 
@@ -255,13 +260,12 @@ class Engine:
         """
         while not entry.sender.halted:
             now = self._clock.now()
-            probe_at, send_at = self._policy.outage.send_at(now), self._pace.send_at(now)
-            if probe_at is None or send_at is None:
-                await self._over.wait()
-            elif max(probe_at, send_at) > now:
-                await self._over.wait(max(probe_at, send_at) - now)
-            else:
-                return self._pace.take(now)
+            again = self._policy.outage.send_at(now)
+            if again is not None and again <= now:
+                if (slot := self._pace.take(now)) is not None:
+                    return slot
+                again = self._pace.send_at(now)
+            await self._over.wait(None if again is None else again - now)
         return None
 
     def _admit(self, entry: Entry) -> None:

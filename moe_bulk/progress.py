@@ -18,7 +18,11 @@ BAR_SECONDS = 0.25
 RATE_OVER = 10.0
 """Seconds over which the shown rate is taken."""
 
-_WAITS = {"outage": "MoEngage does not answer, probing", "pause": "pausing, as MoEngage asked"}
+_WAITS = {
+    "outage": "MoEngage does not answer, probing",
+    "pause": "pausing, as MoEngage asked",
+    "order": "many rows wait behind earlier ones of the same device or token",
+}
 
 
 class Meter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -265,10 +265,22 @@ def _trouble(work: Callable[[], None]) -> JournalError | None:
     return None
 
 
+class PaceView(Protocol):
+    """What there is to see of the pace."""
+
+    @property
+    def paused(self) -> bool:
+        """True while everybody waits because the service asked for it."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know about the pace that is shared with other processes."""
+
+
 class RunView:
     """One run while it goes on, for those who show it; nothing here can be changed."""
 
-    def __init__(self, run: Run, intake: Intake, engine: Engine, paused: Callable[[], bool]) -> None:
+    def __init__(self, run: Run, intake: Intake, engine: Engine, pace: PaceView) -> None:
         self.tally = run.tally
         self.folder = run.folder
         self.moved_to = run.moved_to
@@ -276,7 +288,7 @@ class RunView:
         self._run = run
         self._intake = intake
         self._engine = engine
-        self._paused = paused
+        self._pace = pace
 
     @property
     def summary(self) -> Summary | None:
@@ -290,8 +302,8 @@ class RunView:
 
     @property
     def warnings(self) -> list[str]:
-        """What people should know about the input and the disk, so far."""
-        return [*self._intake.warnings, *self._run.warnings]
+        """What people should know about the input, the disk and the pace, so far."""
+        return [*self._pace.notes, *self._intake.warnings, *self._run.warnings]
 
     @property
     def bytes_read(self) -> tuple[int, int | None]:
@@ -310,7 +322,9 @@ class RunView:
 
     @property
     def waits_for(self) -> str:
-        """What keeps the run from going faster right now: `outage`, `pause`, or nothing but the pace."""
+        """What keeps the run from going faster right now: `outage`, `pause`, `order`, or nothing but the pace."""
         if self._engine.outage:
             return "outage"
-        return "pause" if self._paused() else ""
+        if self._pace.paused:
+            return "pause"
+        return "order" if self._engine.agenda.lanes.full else ""

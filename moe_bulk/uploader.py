@@ -10,7 +10,7 @@ import os
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import anyio
 
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from moe_bulk.reuse import IfChanged
     from moe_bulk.tally import Summary
 
+PaceOf = Literal["process", "host"]
+"""Whose requests the limit is kept for: those of this process, or of all of this user's on this machine."""
+
 INTERRUPTED = 130
 """The exit code of a run that was cancelled: 128 + SIGINT."""
 
@@ -76,9 +79,11 @@ class Uploader:
 
     Without `credentials` they come from the environment (`MOENGAGE_WORKSPACE_ID`, `MOENGAGE_API_KEY`,
     `MOENGAGE_DATA_CENTER`). `transport` or `client` are the caller's own httpx objects: they are used and not closed.
+    With `pace="host"` the limit holds for all processes of this user on this machine that send to the workspace that
+    way, as the command line does; otherwise for this Uploader alone.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what an upload needs, each of it optional
         self,
         credentials: Credentials | None = None,
         *,
@@ -88,7 +93,10 @@ class Uploader:
         client: httpx.AsyncClient | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
+        pace: PaceOf = "process",
     ) -> None:
+        if pace not in ("process", "host"):
+            raise ConfigError(f"there is no pace {pace!r}: one process keeps its own, or shares the host's")
         if client is not None and transport is not None:
             raise ConfigError("pass either a client or a transport: the client has a transport of its own")
         self._credentials = credentials or Credentials.from_environment(os.environ)
@@ -96,6 +104,9 @@ class Uploader:
         self._network = network or Network()
         self._clock = clock or Clock.system()
         self._pace = Pace(self.rate, self._network.timeout)
+        self._shares_pace = pace == "host"
+        self.notes: list[str] = []
+        """What people should know about the pace that is shared with other processes."""
         self._policy = Policy(retry or Retry())
         self._client = client
         self._transport = transport
@@ -119,6 +130,8 @@ class Uploader:
             user_agent=f"moe-bulk/{version()}",
         )
         async with AsyncExitStack() as stack:
+            if self._shares_pace:
+                self._share_pace(stack)
             await stack.enter_async_context(client)
             in_flight = self._network.most_in_flight
             engine = Engine(client.attempt, self._pace, self._policy, self._clock, in_flight)
@@ -131,6 +144,15 @@ class Uploader:
     ) -> bool | None:
         self._engine = None
         return await self._stack.__aexit__(kind, error, traceback)
+
+    def _share_pace(self, stack: AsyncExitStack) -> None:
+        from moe_bulk.pacing.host import open_window  # noqa: PLC0415  for those who share only
+
+        timeout, place = self._network.timeout, self._credentials.address
+        window, self.notes = open_window(place, self._credentials.workspace_id, self.rate, timeout, self._clock.now())
+        if window is not None:
+            stack.callback(window.close)
+            self._pace = Pace(self.rate, timeout, window)
 
     @property
     def engine(self) -> Engine:
@@ -206,7 +228,7 @@ class Uploader:
                     return standing
                 self._pace.remember(standing.recent)
                 run = Run(folder, job, standing)
-                view = RunView(run, intake, engine, lambda: self.paused)
+                view = RunView(run, intake, engine, self)
                 return await self._carry_out(engine, intake, run, lambda: watch(view) if watch is not None else None)
         finally:
             await intake.close()
@@ -341,14 +363,15 @@ def upload(  # noqa: PLR0913  as `Uploader.run`
     keep_runs: int | None = None,
     reading: Reading | None = None,
     max_failures: FailureLimit | None = None,
+    pace: PaceOf = "process",
 ) -> Summary:
-    """Deliver `rows` from a script, and return the summary when all is settled; the rest is as in `Uploader.run`.
+    """Deliver `rows` from a script, and return the summary when all is settled; the rest is as in `Uploader` and `run`.
 
     Inside an async application use `Uploader`: this starts an event loop of its own.
     """
 
     async def deliver() -> Summary:
-        async with Uploader(credentials, rate=rate) as uploader:
+        async with Uploader(credentials, rate=rate, pace=pace) as uploader:
             return await uploader.run(
                 rows,
                 out=out,

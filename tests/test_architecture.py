@@ -61,7 +61,10 @@ ROOMS = """
     cli               awaits
     __main__
 """
-DECIDES_ALL_THE_SAME = {"pacing.guard", "pacing.throttle", "intake.files", "intake.reading"}
+DECIDES_ALL_THE_SAME = {
+    *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
+    *("intake.files", "intake.reading"),
+}
 """Rooms inside a room that awaits, which do not themselves."""
 
 FORBIDDEN = {

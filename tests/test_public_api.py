@@ -57,12 +57,12 @@ SIGNATURES: dict[object, str] = {
     moe_bulk.upload: (
         f"(rows: {ROWS}, *, credentials: Credentials | None = None, rate: Rate | None = None, out: {OUT} = None, "
         "fresh: bool = False, if_changed: IfChanged = refuse, keep_runs: int | None = None, "
-        "reading: Reading | None = None, max_failures: FailureLimit | None = None) -> Summary"
+        "reading: Reading | None = None, max_failures: FailureLimit | None = None, pace: PaceOf = process) -> Summary"
     ),
     Uploader.__init__: (
         "(self, credentials: Credentials | None = None, *, rate: Rate | None = None, retry: Retry | None = None, "
         "network: Network | None = None, client: httpx.AsyncClient | None = None, "
-        "transport: httpx.AsyncBaseTransport | None = None, clock: Clock | None = None) -> None"
+        "transport: httpx.AsyncBaseTransport | None = None, clock: Clock | None = None, pace: PaceOf = process) -> None"
     ),
     Uploader.stream: f"(self, rows: {ROWS}, *, reading: Reading | None = None) -> AsyncIterator[Results]",
     Uploader.run: (

@@ -47,8 +47,12 @@ class WindowGuard:
         self._open = 0
         self._ends: list[float] = []
 
-    def take(self, now: float) -> Slot | None:
-        """Take a slot for a request that is sent this very moment, or None where all are held."""
+    def take(self, now: float, cost: float = 1.0) -> Slot | None:
+        """Take a slot for a request that is sent this very moment, or None where all are held.
+
+        What a request costs of the even pace does not matter here: the bucket sees to that.
+        """
+        del cost
         self._forget(now)
         if self._open + len(self._ends) >= self.limit:
             return None
@@ -62,6 +66,9 @@ class WindowGuard:
     def given_up(self, slot: Slot, now: float) -> None:
         """No answer came, and the connection was aborted: the server may still have received the request."""
         self._close(slot, max(slot.taken + self._timeout, now) + self._window + GRACE)
+
+    def tick(self, now: float) -> None:
+        """A second has passed: nobody else has to know that this process is still there."""
 
     def remember(self, taken: float, over: float, *, answered: bool) -> None:
         """Count a request of an earlier process as if it had been sent here: when, and when it was over."""

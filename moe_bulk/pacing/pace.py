@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiolimiter import AsyncLimiter
 
-from moe_bulk.pacing.guard import Slot, WindowGuard
+from moe_bulk.pacing.guard import WindowGuard
 from moe_bulk.pacing.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -14,20 +14,44 @@ if TYPE_CHECKING:
 
     from moe_bulk.config import Rate
     from moe_bulk.outcome import Attempt, Outcome
+    from moe_bulk.pacing.guard import Slot
 
 BUCKET_SECONDS = 0.5
 """The bucket's size in seconds' worth of requests: what a late wake-up may catch up."""
 
 
+class Window(Protocol):
+    """What proves the limit: this process's own `WindowGuard`, or one that several processes share."""
+
+    def take(self, now: float, cost: float = 1.0) -> Slot | None:
+        """Take a slot for a request that is sent this very moment, where there is one; `cost` is its price in pace."""
+
+    def free_at(self, now: float) -> float | None:
+        """When it is worth asking again: `now`, later, or None where only an answer can tell."""
+
+    def answered(self, slot: Slot, now: float) -> None:
+        """The answer came."""
+
+    def given_up(self, slot: Slot, now: float) -> None:
+        """No answer came, and none will be taken in."""
+
+    def tick(self, now: float) -> None:
+        """A second has passed."""
+
+    def remember(self, taken: float, over: float, *, answered: bool) -> None:
+        """Count a request of an earlier process, where the window does not know of it."""
+
+
 class Pace:
     """Never more than `rate` in any window, of requests sent and of requests that the server can have received.
 
-    `timeout` is how many seconds one attempt may take. All times are boot-clock seconds.
+    `timeout` is how many seconds one attempt may take. All times are boot-clock seconds. `window` is one that is shared
+    with other processes, if there is one.
     """
 
-    def __init__(self, rate: Rate, timeout: float) -> None:
+    def __init__(self, rate: Rate, timeout: float, window: Window | None = None) -> None:
         self.rate = rate
-        self.guard = WindowGuard(rate, timeout)
+        self.guard: Window = window or WindowGuard(rate, timeout)
         self.throttle = Throttle()
         size = max(1.0, rate.per_second * BUCKET_SECONDS)
         self._bucket = AsyncLimiter(size, size / rate.per_second)
@@ -49,6 +73,10 @@ class Pace:
         for each in attempts:
             self.guard.remember(each.at, each.at + each.ms / 1000, answered=each.http_status is not None)
 
+    def tick(self, now: float) -> None:
+        """A second has passed, whether or not something was sent."""
+        self.guard.tick(now)
+
     def send_at(self, now: float) -> float | None:
         """When the next request may be sent: `now`, a later time, or None where only an answer can tell."""
         free_at = self.guard.free_at(now)
@@ -56,7 +84,9 @@ class Pace:
 
     def take(self, now: float) -> Slot | None:
         """Take the slot of a request that is sent this very moment; None during a pause or with a full window."""
-        return None if now < self.throttle.paused_until else self.guard.take(now)
+        if now < self.throttle.paused_until:
+            return None
+        return self.guard.take(now, 1.0 / self.throttle.share(now))
 
     def answered(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """The attempt that holds `slot` is over; `outcome` says whether an answer came and what it asks for."""

@@ -37,7 +37,7 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
     """A clean environment; with the sandbox as the destination where there is one."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "HOME", "COVERAGE_PROCESS_START", "COV_CORE_SOURCE")
+        for name in ("PATH", "HOME", "XDG_STATE_HOME", "COVERAGE_PROCESS_START", "COV_CORE_SOURCE")
         if name in os.environ
     }
     kept |= {name: value for name, value in os.environ.items() if name.startswith(("COVERAGE_", "COV_CORE_"))}

@@ -1,0 +1,91 @@
+"""Who is at work in a window that processes share, each with its own limit: a list of seats beside the book."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe_bulk.config import Rate
+from moe_bulk.errors import ConfigError
+from moe_bulk.pacing.book import BINS_AT, Torn
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from moe_bulk.pacing.book import Pages
+
+STALE = 15.0
+"""Seconds without a sign of a process, which gives one each second: it is stopped, or was killed in a container."""
+
+SEATS_AT = 4096
+SEATS = 256
+_SEAT = struct.Struct("<QQQqdd")
+assert SEATS_AT + SEATS * _SEAT.size <= BINS_AT  # noqa: S101  the layout itself
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One process at work, as the others see it."""
+
+    number: int
+    pid: int
+    namespace: int
+    rate: Rate
+    seen: float
+
+    def lives(self, now: float, namespace: int) -> bool:
+        """Whether its limit holds: it is there, and has been seen lately."""
+        if now - self.seen > STALE:
+            return False
+        if self.namespace != namespace:
+            return True  # its process id means nothing here
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+
+def read_seats(pages: Pages) -> dict[int, Seat]:
+    """The seats that are taken, by their place; raises Torn."""
+    raw = pages.read(SEATS_AT, SEATS * _SEAT.size)
+    if len(raw) != SEATS * _SEAT.size:
+        raise Torn("it is cut off")
+    found: dict[int, Seat] = {}
+    for at, (number, pid, namespace, limit, per, seen) in enumerate(_SEAT.iter_unpack(raw)):
+        if number:
+            try:
+                found[at] = Seat(number, pid, namespace, Rate(limit, per), seen)
+            except ConfigError:
+                raise Torn("its list of processes is damaged") from None
+    return found
+
+
+def write_seat(pages: Pages, at: int, seat: Seat | None) -> None:
+    """Take the seat at that place, or leave it free."""
+    data = bytes(_SEAT.size)
+    if seat is not None:
+        data = _SEAT.pack(seat.number, seat.pid, seat.namespace, seat.rate.limit, seat.rate.per, seat.seen)
+    pages.write(SEATS_AT + at * _SEAT.size, data)
+
+
+def free_seat(taken: Collection[int]) -> int:
+    """The first place that is free; OSError where there is none."""
+    free = next((at for at in range(SEATS) if at not in taken), None)
+    if free is None:
+        raise OSError(errno.EUSERS, f"{SEATS} processes are uploading at once")
+    return free
+
+
+def pid_namespace() -> int:
+    """In which world of process ids we are (Linux: pid_namespaces(7)); the same for all where there are no worlds."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
