@@ -56,6 +56,15 @@ def test_at_the_cap_counts_the_busiest_window_at_the_server() -> None:
     assert int(cpu.replace(",", "")) > 0
 
 
+def test_several_uploads_share_one_window() -> None:
+    """Two processes for some seconds: no window exceeds the limit, and both have sent."""
+    printed = run("shared_window.py", "--processes", "2", "--seconds", "4", "--rate", "40/s", "--latency", "10")
+    used, arrivals, any_moment, least, _ = rows(printed)["2"]
+    assert 20 < float(used.rstrip("%")) <= 100
+    assert 20 < int(arrivals) <= int(any_moment) <= 40
+    assert float(least.rstrip("%")) > 10
+
+
 @pytest.mark.parametrize(
     ("stays", "most"),
     [

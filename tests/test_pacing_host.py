@@ -305,6 +305,8 @@ def test_the_lowest_limit_of_those_at_work_holds(opened: Callable[..., HostWindo
         assert [0, 2][second == 20] == len(sent(high, START + second) if second >= 20 else [])
     low.close()
     assert 3 == len(sent(high, START + 100.5))
+    assert ["another upload of this workspace keeps to 2/min"] == [note.partition(":")[0] for note in high.notes]
+    assert [] == low.notes
 
 
 @pytest.mark.usefixtures("at_once")

@@ -237,6 +237,13 @@ class HostWindow:
             self._book.generation = (self._book.generation + 1) % 2**32
         self._rates = [self._rate, *({seat.rate for seat in others.values()} - {self._rate})]
         self._seat, self._looked, self._generation = mine, now, self._book.generation
+        self._tell_of_slower_ones()
+
+    def _tell_of_slower_ones(self) -> None:
+        for rate in self._rates[1:]:
+            note = f"another upload of this workspace keeps to {rate}: while it is at work, that holds for this one too"
+            if rate.per_second < self._rate.per_second and note not in self.notes:
+                self.notes.append(note)
 
     def _leave(self, book: Book) -> bool:
         if self._seat is not None:
@@ -246,22 +253,24 @@ class HostWindow:
 
     # -- coming to the file, and losing it ----------------------------------------------------------------------------
 
-    def _open(self, now: float) -> None:
-        """Open the file, or make it, and take a seat; raises OSError."""
-        self._file, self._is_new = WindowFile.open(self.path, lambda pages: self._blank(pages, now))
-        self._book = Book(self._file)
-        self._generation, until = -1, time.monotonic() + OPENING_SECONDS
-        try:
-            while True:
-                try:
-                    return self._locked(now, lambda _: None)
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise OSError(errno.EBUSY, "another process holds its lock and does not let go") from None
-                    time.sleep(BUSY_WAIT)
-        except BaseException:
-            self._file.close()
-            raise
+    def _open(self, now: float, begin: Callable[[Book], None] = lambda _: None) -> None:
+        """Open the file, or make it, take a seat, and `begin`; raises OSError."""
+        until = time.monotonic() + OPENING_SECONDS
+        while True:
+            self._file, made = WindowFile.open(self.path, lambda pages: self._blank(pages, now))
+            self._book, self._generation, self._is_new = Book(self._file), -1, made or self._is_new
+            try:
+                self._locked(now, begin)
+            except (BlockingIOError, Lost):
+                self._file.close()
+                if time.monotonic() > until:
+                    raise OSError(errno.EBUSY, "another process holds its lock and does not let go") from None
+                time.sleep(BUSY_WAIT)
+            except BaseException:
+                self._file.close()
+                raise
+            else:
+                return
 
     def _blank(self, pages: WindowFile, now: float) -> None:
         Book.blank(pages, now, exponent_for(self._rate, self._timeout))
@@ -276,10 +285,7 @@ class HostWindow:
         self._file.close()
         self._again = now + BUSY_WAIT
         try:
-            self._open(now)
-            self._locked(now, block)
-        except Lost:
-            return
+            self._open(now, block)
         except OSError as error:
             self._go_alone(error, now)
             return
