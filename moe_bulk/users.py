@@ -207,7 +207,7 @@ class HeldBack(Generic[T]):
         return None
 
     def next_due(self) -> float | None:
-        """When to look again."""
+        """When to look again, once there is nothing more to take."""
         return self._waiting[0][0] if self._waiting else None
 
     def take_out(self, chosen: Callable[[T], bool]) -> list[T]:
