@@ -199,6 +199,43 @@ def test_rows_held_back_take_no_room_until_too_many_are() -> None:
     assert (5 * ROOM, hot_order) == (len(hot_order), sorted(hot_order))
 
 
+def test_a_stream_of_nothing_but_held_back_rows_is_read_on() -> None:
+    """Nothing of it settles, and yet it hears that it may put in more: the row behind them is sent."""
+
+    async def main() -> list[int]:
+        machine = Machine()
+        service = Service(machine.now)
+        async with engine_on(service, machine.clock, in_flight=10, limits=few(1, 3600.0)) as engine:
+            await deliver(engine, of_one_user(1))
+            held = asyncio.create_task(deliver(engine, [*of_one_user(ROOM + 50, start=1), record(9999)]))
+            await asyncio.sleep(10)
+            held.cancel()
+            await asyncio.wait([held])
+        return service.order
+
+    assert [0, 9999] == run_virtually(main)
+
+
+def test_another_stream_reads_on_when_held_back_rows_go() -> None:
+    """A stream that waits because too many of another's rows are held back is woken by the first that goes."""
+
+    async def main() -> tuple[list[int], bool]:
+        machine = Machine()
+        service = Service(machine.now, lambda exchange: (3.0, ACCEPTED))
+        async with engine_on(service, machine.clock, limits=few(1)) as engine:
+            engine.agenda.lanes = Lanes(max_parked=3)
+            filling = asyncio.create_task(deliver(engine, of_one_user(4)))
+            await asyncio.sleep(1)
+            async with asyncio.timeout(70):
+                other = await deliver(engine, [record(50)])
+            waited = not filling.done()
+            filling.cancel()
+            await asyncio.wait([filling])
+        return numbers(other), waited
+
+    assert ([50], True) == run_virtually(main)
+
+
 def test_a_stop_while_rows_are_held_back() -> None:
     """Whoever waits for a user's room at the gate is told of the stop at once."""
 
