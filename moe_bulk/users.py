@@ -25,7 +25,7 @@ CELLS = 2**14
 BUCKETS = 30
 """Buckets a window: a request counts for up to a thirtieth of the window too long."""
 HIGHEST_COUNT = 65_535
-"""What two bytes hold; the counters of all cells take 5 MB."""
+"""What two bytes hold; the counters of all cells take 5 MB, and 16 MB where a request may take ten minutes."""
 ROUNDING = 0.001
 """Seconds; whoever looks again does so when the bucket has moved on by any rounding."""
 
@@ -42,8 +42,8 @@ class UserLimits:
     percent: int = 90
 
     def __post_init__(self) -> None:
-        if not all(1 <= rate.limit <= HIGHEST_COUNT for rate in self.ours):
-            raise ConfigError(f"{self.percent}% of a user's limits is 1 to {HIGHEST_COUNT:,} requests each; got {self}")
+        if not 1 <= self.percent <= 100 or any(rate.limit > HIGHEST_COUNT for rate in self.rates):
+            raise ConfigError(f"a user gets 1 to 100% of limits up to {HIGHEST_COUNT:,} requests each; got {self!r}")
 
     @property
     def ours(self) -> tuple[Rate, ...]:

@@ -42,10 +42,11 @@ def test_a_share_is_rounded_down_to_at_least_one(limit: int, percent: int, ours:
     assert (Rate(ours, 5.0),) == UserLimits((Rate(limit, 5.0),), percent).ours
 
 
-def test_a_limit_that_the_counters_cannot_hold() -> None:
-    """It is refused at birth."""
-    with pytest.raises(ConfigError, match=r"1 to 65,535 requests each"):
-        UserLimits((Rate(HIGHEST_COUNT + 1, 60.0),), percent=100)
+@pytest.mark.parametrize(("limit", "percent"), [(HIGHEST_COUNT + 1, 90), (10, 0), (10, 101)])
+def test_limits_that_make_no_sense(limit: int, percent: int) -> None:
+    """More than the counters hold, nothing at all, or more than all, is refused at birth."""
+    with pytest.raises(ConfigError, match=r"1 to 100% of limits up to 65,535 requests each"):
+        UserLimits((Rate(limit, 60.0),), percent)
 
 
 # --- one cell --------------------------------------------------------------------------------------------------------
