@@ -1,7 +1,8 @@
-"""Whose turn it is: records that may go, records that wait to be tried again, records behind another of their lanes.
+"""Whose turn it is: records that may go, that wait to be tried again, for one before them, or for their user's limits.
 
 Plain code that is told the time. Channels take turns, so that a single row is not kept waiting behind another stream's
-backlog.
+backlog; and so do the records that may go and those that were held back because their user had enough, so that neither
+keeps the other waiting.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 from moe_bulk.lanes import Lanes, Ticket
 from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Outcome, Result, Status
 from moe_bulk.retry import Trials
+from moe_bulk.users import HeldBack
 
 if TYPE_CHECKING:
     from moe_bulk.record import Record
+    from moe_bulk.users import Users
 
 ROUGH_ROW_BYTES = 1500
 """What a row takes in memory on top of its text: objects, dictionaries, lanes."""
@@ -40,7 +43,7 @@ class Sender(Protocol):
     ready: deque[Entry]
     """Its entries that may be sent; the agenda's to fill."""
     parked: int
-    """How many of its entries wait behind others; the agenda's to count."""
+    """How many of its entries wait behind others, or for their user's limits; the agenda's to count."""
     retrying: int
     """How many of its entries wait to be tried again; the agenda's to count."""
     on_their_way: int
@@ -51,13 +54,13 @@ class Sender(Protocol):
         """Take in the last word on one of its records."""
 
     def wake(self) -> None:
-        """Let whoever waits for its results look again."""
+        """Let whoever waits for its results, or to put records in, look again."""
 
 
 class Entry(Ticket):
     """A record on its way: its place in the lanes, and what it has been through."""
 
-    __slots__ = ("attempts", "record", "sender", "trials")
+    __slots__ = ("attempts", "cell", "record", "sender", "trials")
     keys: tuple[tuple[str, ...], ...]
 
     def __init__(self, record: Record, sender: Sender) -> None:
@@ -66,6 +69,8 @@ class Entry(Ticket):
         super().__init__(device.keys(), ROUGH_ROW_BYTES + 2 * text)
         self.record = record
         self.sender = sender
+        self.cell = 0
+        """Where its user is counted; the agenda's to set."""
         self.trials = Trials()
         self.attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
 
@@ -91,16 +96,23 @@ class Entry(Ticket):
 
 
 class Agenda:
-    """Admits entries in input order and names the next one that may be sent."""
+    """Admits entries in input order and names the next one that may be sent.
 
-    def __init__(self) -> None:
+    `users` is told by others of each request, and says here whose user has had enough for now.
+    """
+
+    def __init__(self, users: Users) -> None:
         self.lanes: Lanes[Entry] = Lanes()
+        self._users = users
+        self._held: HeldBack[Entry] = HeldBack(users)
+        self._held_go_first = False
         self._turns: deque[Sender] = deque()
         self._retries: list[tuple[float, int, Entry]] = []
         self._numbers = count()
 
     def admit(self, entry: Entry) -> None:
         """Queue a new entry behind all that share a key with it."""
+        entry.cell = self._users.cell(entry.record.device.customer_id)
         if self.lanes.admit(entry):
             self._ready(entry)
         else:
@@ -123,7 +135,7 @@ class Agenda:
                     self._ready(freed)
 
     def next(self, now: float, *, retries_first: bool = True) -> Entry | None:
-        """Take the next entry that may be sent, if there is one.
+        """Take the next entry that may be sent, if there is one; it has room for the user until another one is sent.
 
         Retries that are due go before the other entries of their stream, or behind them.
         """
@@ -131,17 +143,42 @@ class Agenda:
             entry = heapq.heappop(self._retries)[2]
             entry.sender.retrying -= 1
             self._ready(entry, first=retries_first)
-        if not self._turns:
-            return None
-        sender = self._turns.popleft()
-        entry = sender.ready.popleft()
-        if sender.ready:
-            self._turns.append(sender)
+        self._held_go_first = not self._held_go_first
+        if self._held_go_first:
+            return self._next_held(now) or self._next_ready(now, retries_first=retries_first)
+        return self._next_ready(now, retries_first=retries_first) or self._next_held(now)
+
+    def _next_ready(self, now: float, *, retries_first: bool) -> Entry | None:
+        """Take the next of those that wait for nothing; those whose user has had enough are held back on the way."""
+        while self._turns:
+            sender = self._turns.popleft()
+            entry = sender.ready.popleft()
+            if sender.ready:
+                self._turns.append(sender)
+            if not self._held.must_hold(entry.cell, now):
+                return entry
+            self._held.hold(entry, entry.cell, now, first=retries_first and bool(entry.attempts))
+            self.lanes.park(entry)
+            sender.parked += 1
+            sender.wake()  # what is parked takes none of its room
+        return None
+
+    def _next_held(self, now: float) -> Entry | None:
+        entry = self._held.next(now)
+        if entry is not None:
+            self._unpark(entry)
         return entry
 
+    def _unpark(self, entry: Entry) -> None:
+        self.lanes.unpark(entry)
+        entry.sender.parked -= 1
+
     def next_due(self) -> float | None:
-        """When the next retry is due."""
-        return self._retries[0][0] if self._retries else None
+        """When to look again once `next` has nothing more: a retry is due, or the user of those held back has room."""
+        held_due = self._held.next_due()
+        if not self._retries:
+            return held_due
+        return self._retries[0][0] if held_due is None else min(self._retries[0][0], held_due)
 
     def withdraw(self, sender: Sender) -> None:
         """Forget all that a halted sender has queued; it costs next to nothing where that is nothing."""
@@ -154,6 +191,10 @@ class Agenda:
             self._retries = [waiting for waiting in self._retries if waiting[2].sender is not sender]
             heapq.heapify(self._retries)
             sender.retrying = 0
+        if sender.parked:
+            for entry in self._held.take_out(lambda held: held.sender is sender):
+                self._unpark(entry)
+                gone.append(entry)
         for entry in gone:
             self.done(entry)
 

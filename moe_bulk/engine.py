@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from moe_bulk.errors import MoeBulkError, RunStopped
     from moe_bulk.pacing import Pace, Slot
     from moe_bulk.record import Record
+    from moe_bulk.users import Users
 
 DRAIN_SECONDS = 8.0
 """How long a stop waits for the answers to what is on its way: a container is killed 10 s after it is told to end."""
@@ -50,9 +51,16 @@ class Engine:
     """
 
     def __init__(
-        self, attempt: Callable[[Record], Awaitable[Outcome]], pace: Pace, policy: Policy, clock: Clock, in_flight: int
+        self,
+        attempt: Callable[[Record], Awaitable[Outcome]],
+        pace: Pace,
+        policy: Policy,
+        users: Users,
+        clock: Clock,
+        in_flight: int,
     ) -> None:
-        self.agenda = Agenda()
+        self.agenda = Agenda(users)
+        self._users = users
         self._attempt = attempt
         self._pace = pace
         self._policy = policy
@@ -238,15 +246,17 @@ class Engine:
             slot = await self._permission(entry)
             if slot is not None:
                 self._policy.outage.sending(entry)
+                self._users.sent(entry.cell)
                 return entry, slot
             self._done(entry)
         return None
 
     async def _next_entry(self) -> Entry | None:
         while self._error is None:
-            now = self._clock.now()
+            now, was_full = self._clock.now(), self._is_full()
             # In an outage a record that failed goes to the end of the queue: each probe is another one.
             entry = self.agenda.next(now, retries_first=not self.outage)
+            self._tell_of_room(was_full)
             if entry is not None:
                 return entry
             due = self.agenda.next_due()
@@ -284,6 +294,10 @@ class Engine:
         outcome = await self._send(entry)
         now = self._clock.now()
         self._pace.answered(slot, outcome, now)
+        if outcome.http_status is None:
+            self._users.given_up(entry.cell, slot.taken, now)
+        else:
+            self._users.answered(entry.cell, now)
         attempt = Attempt(
             self._clock.epoch(slot.taken), slot.taken, (now - slot.taken) * 1000, outcome.http_status, outcome.error
         )

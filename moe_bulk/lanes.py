@@ -61,9 +61,18 @@ class Lanes(Generic[T]):
                 ticket.waits += 1
             last[key] = ticket
         if ticket.waits:
-            self.parked += 1
-            self.parked_bytes += ticket.size
+            self.park(ticket)
         return not ticket.waits
+
+    def park(self, ticket: T) -> None:
+        """Count a ticket among those that wait: here for others, or elsewhere although it is first in its lanes."""
+        self.parked += 1
+        self.parked_bytes += ticket.size
+
+    def unpark(self, ticket: T) -> None:
+        """It waits no more."""
+        self.parked -= 1
+        self.parked_bytes -= ticket.size
 
     def release(self, ticket: T) -> list[T]:
         """Leave the lanes: the ticket is done. Returns those that may go now, oldest first."""
@@ -77,9 +86,8 @@ class Lanes(Generic[T]):
         for follower in ticket.followers:
             follower.waits -= 1
             if not follower.waits:
-                self.parked -= 1
-                self.parked_bytes -= follower.size
-                freed.append(follower)  # type: ignore[arg-type]  # only T is ever admitted
+                self.unpark(follower)  # type: ignore[arg-type]  # only T is ever admitted
+                freed.append(follower)  # type: ignore[arg-type]
         ticket.followers = None
         return freed
 

@@ -30,6 +30,7 @@ from moe_bulk.reuse import settings_that_matter
 from moe_bulk.run import Run, RunView
 from moe_bulk.rundir import RunFolder, refuse_unfinished_letters
 from moe_bulk.standing import Job, Standing, Terms, take_up, version
+from moe_bulk.users import Users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -134,7 +135,8 @@ class Uploader:
                 self._share_pace(stack)
             await stack.enter_async_context(client)
             in_flight = self._network.most_in_flight
-            engine = Engine(client.attempt, self._pace, self._policy, self._clock, in_flight)
+            users = Users(self._network.timeout)
+            engine = Engine(client.attempt, self._pace, self._policy, users, self._clock, in_flight)
             self._engine = await stack.enter_async_context(engine)
             self._stack = stack.pop_all()
         return self

@@ -15,12 +15,14 @@ from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.pacing import Pace
 from moe_bulk.record import Position, Record, Row
 from moe_bulk.retry import Policy
+from moe_bulk.users import Users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from moe_bulk.channel import Channel
     from moe_bulk.outcome import Result
+    from moe_bulk.users import UserLimits
 
 ZERO = 1_700_000_000.0
 """The epoch second at which the virtual clock stands at 0."""
@@ -145,10 +147,12 @@ def engine_on(
     retry: Retry | None = None,
     in_flight: int = 64,
     draw: Callable[[], float] = lambda: 0.5,
+    limits: UserLimits | None = None,
 ) -> Engine:
     """Give an engine over a fake network; by default a fast one, with no chance in its waits."""
     pace = Pace(rate or Rate(60_000, 60.0), TIMEOUT)
-    return Engine(service.attempt, pace, Policy(retry or Retry(), draw), clock, in_flight)
+    users = Users(TIMEOUT, limits, cells=2**8)
+    return Engine(service.attempt, pace, Policy(retry or Retry(), draw), users, clock, in_flight)
 
 
 async def feed(channel: Channel, rows: Iterable[Record]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_bulk.agenda import ROUGH_ROW_BYTES, Agenda, Entry
+from moe_bulk.config import Rate
 from moe_bulk.outcome import Attempt, Outcome, Result, Status, Verdict
-from tests.builders import ACCEPTED, REJECTED, record
+from moe_bulk.users import UserLimits, Users
+from tests.builders import ACCEPTED, REJECTED, TIMEOUT, record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from moe_bulk.agenda import Watcher
 
 
@@ -28,14 +33,15 @@ class Stream:
         self.retrying = 0
         self.on_their_way = 0
         self.watcher: Watcher | None = None
+        self.woken = 0
 
     def settled(self, result: Result) -> None:
         """Is not told by the agenda."""
         raise AssertionError(result)
 
     def wake(self) -> None:
-        """Is not woken by the agenda."""
-        raise AssertionError
+        """Is woken when its rows are held back: there may be room for more of them."""
+        self.woken += 1
 
 
 def entry(number: int, sender: Stream, user: str | None = None) -> Entry:
@@ -54,13 +60,13 @@ def taken(agenda: Agenda, now: float = 0.0) -> list[int]:
 
 def test_an_empty_agenda() -> None:
     """There is nothing to send and nothing to wait for."""
-    agenda = Agenda()
+    agenda = Agenda(Users(TIMEOUT, cells=16))
     assert (None, None, 0) == (agenda.next(0.0), agenda.next_due(), agenda.retrying)
 
 
 def test_input_order_within_a_stream() -> None:
     """What shares no key goes in the order in which it came."""
-    agenda, stream = Agenda(), Stream()
+    agenda, stream = Agenda(Users(TIMEOUT, cells=16)), Stream()
     for number in range(5):
         agenda.admit(entry(number, stream))
     assert [0, 1, 2, 3, 4] == taken(agenda)
@@ -68,7 +74,7 @@ def test_input_order_within_a_stream() -> None:
 
 def test_streams_take_turns() -> None:
     """A single row is sent next to the first of a long stream, not behind its last."""
-    agenda, long, single = Agenda(), Stream(), Stream()
+    agenda, long, single = Agenda(Users(TIMEOUT, cells=16)), Stream(), Stream()
     for number in range(1000):
         agenda.admit(entry(number, long))
     agenda.admit(entry(5000, single))
@@ -77,7 +83,7 @@ def test_streams_take_turns() -> None:
 
 def test_a_parked_entry_counts_for_its_own_stream() -> None:
     """A row behind another stream's row with the same key waits, counted with the stream that it belongs to."""
-    agenda, first, second = Agenda(), Stream(), Stream()
+    agenda, first, second = Agenda(Users(TIMEOUT, cells=16)), Stream(), Stream()
     blocker = entry(0, first, "u")
     agenda.admit(blocker)
     agenda.admit(entry(1, second, "u"))
@@ -88,7 +94,7 @@ def test_a_parked_entry_counts_for_its_own_stream() -> None:
 
 def test_a_retry_waits_until_it_is_due_and_then_goes_first() -> None:
     """It is not sent before its time, keeps its lane meanwhile, and overtakes what came after it when due."""
-    agenda, stream = Agenda(), Stream()
+    agenda, stream = Agenda(Users(TIMEOUT, cells=16)), Stream()
     again = entry(0, stream, "u")
     agenda.admit(again)
     agenda.next(0.0)
@@ -105,7 +111,7 @@ def test_a_retry_waits_until_it_is_due_and_then_goes_first() -> None:
 
 def test_in_an_outage_retries_go_last() -> None:
     """Asked not to put them first, what was tried before goes behind what was not."""
-    agenda, stream = Agenda(), Stream()
+    agenda, stream = Agenda(Users(TIMEOUT, cells=16)), Stream()
     again = entry(0, stream)
     agenda.admit(again)
     agenda.next(0.0)
@@ -117,7 +123,7 @@ def test_in_an_outage_retries_go_last() -> None:
 
 def test_a_halted_stream_is_forgotten() -> None:
     """Neither its ready nor its retried nor its parked rows are sent, and others behind them need not wait."""
-    agenda, halted, other = Agenda(), Stream(), Stream()
+    agenda, halted, other = Agenda(Users(TIMEOUT, cells=16)), Stream(), Stream()
     away = entry(0, halted, "a")
     agenda.admit(away)
     agenda.next(0.0)
@@ -148,7 +154,7 @@ def test_a_halted_stream_is_forgotten() -> None:
 
 def test_a_halted_stream_without_anything_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to forget, and nobody else's retries are looked through for it."""
-    agenda, other = Agenda(), Stream()
+    agenda, other = Agenda(Users(TIMEOUT, cells=16)), Stream()
     waiting = entry(1, other)
     agenda.admit(waiting)
     agenda.next(0.0)
@@ -157,6 +163,151 @@ def test_a_halted_stream_without_anything_queued(monkeypatch: pytest.MonkeyPatch
     agenda.withdraw(Stream())
     assert (None, 1, 1) == (agenda.next(0.0), agenda.retrying, other.retrying)
     assert ([1], 0) == (taken(agenda, 5.0), other.retrying)
+
+
+# --- users who had enough --------------------------------------------------------------------------------------------
+
+
+class Traffic:
+    """An agenda under small limits, and what the engine does with it: each request is answered at once."""
+
+    def __init__(self, limit: int, per: float = 60.0) -> None:
+        self.users = Users(TIMEOUT, UserLimits((Rate(limit, per),), percent=100))
+        self.agenda = Agenda(self.users)
+
+    def send(self, now: float, *, retries_first: bool = True) -> Entry | None:
+        """Send the next one that may go, and take in its answer."""
+        sent = self.agenda.next(now, retries_first=retries_first)
+        if sent is not None:
+            self.users.sent(sent.cell)
+            self.users.answered(sent.cell, now)
+            sent.attempts.append(Attempt(now, now, 0.0, 503))
+        return sent
+
+    def all(self, now: float) -> list[int]:
+        """Send all that may be sent now and is settled by its answer; give their rows' numbers."""
+        found = []
+        while (sent := self.send(now)) is not None:
+            found.append(sent.record.position.line)
+            self.agenda.done(sent)
+        return found
+
+    def admit(self, numbers: Iterable[int], sender: Stream, user: str | None = None) -> None:
+        """Queue rows of one user; they share no lane."""
+        for number in numbers:
+            self.agenda.admit(Entry(record(number, customer_id=user), sender))
+
+
+def due(agenda: Agenda) -> float:
+    """Tell when to look again; there is a time."""
+    at = agenda.next_due()
+    assert at is not None
+    return at
+
+
+def test_a_user_who_had_enough_waits_in_order_and_others_do_not() -> None:
+    """Two a minute here: the third and later ones are held back, counted as parked, and go when there is room."""
+    traffic, stream = Traffic(2), Stream()
+    traffic.admit(range(5), stream, "hot")
+    traffic.admit(range(5, 9), stream)
+    assert [0, 1, 5, 6, 7, 8] == traffic.all(1.0)
+    assert (3, 3, 0) == (stream.parked, traffic.agenda.lanes.parked, len(stream.ready))
+    assert traffic.agenda.lanes.parked_bytes > 3 * ROUGH_ROW_BYTES
+    later = due(traffic.agenda)
+    assert ([], [2, 3]) == (traffic.all(later - 0.1), traffic.all(later))
+    assert ([4], None) == (traffic.all(due(traffic.agenda)), traffic.agenda.next_due())
+    lanes = traffic.agenda.lanes
+    assert (0, 0, 0, 0) == (stream.parked, lanes.parked, lanes.parked_bytes, len(lanes))
+
+
+def test_a_stream_is_told_that_its_rows_are_held_back() -> None:
+    """Held back, they take none of the room that it may be waiting for."""
+    traffic, stream = Traffic(1), Stream()
+    traffic.admit(range(3), stream, "hot")
+    assert ([0], 2) == (traffic.all(1.0), stream.woken)
+
+
+def test_what_was_held_back_and_what_was_not_take_turns() -> None:
+    """Neither a user's backlog nor a stream's keeps the other waiting."""
+    traffic, stream = Traffic(3), Stream()
+    traffic.admit(range(6), stream, "hot")
+    assert [0, 1, 2] == traffic.all(1.0)
+    traffic.admit(range(10, 16), stream)
+    order = traffic.all(1000.0)
+    assert ([3, 4, 5], [10, 11, 12, 13, 14, 15]) == ([n for n in order if n < 10], [n for n in order if n >= 10])
+    assert all({before, after} & {3, 4, 5} for before, after in pairwise(order[:6]))
+
+
+def test_what_comes_later_goes_behind_what_was_held_back() -> None:
+    """A user's rows keep their order although there is room again when the later ones come."""
+    traffic, stream = Traffic(2), Stream()
+    traffic.admit(range(3), stream, "hot")
+    assert [0, 1] == traffic.all(1.0)
+    traffic.admit([3], stream, "hot")
+    assert [2, 3] == traffic.all(due(traffic.agenda))
+
+
+def test_the_lanes_of_what_is_held_back_stay_taken() -> None:
+    """Another user's row with the same token waits behind it, and goes after it."""
+    traffic, stream = Traffic(1), Stream()
+    traffic.admit([0], stream, "hot")
+    traffic.agenda.admit(Entry(record(1, customer_id="hot", push_id="token"), stream))
+    traffic.agenda.admit(Entry(record(2, push_id="token"), stream))
+    assert ([0], 2) == (traffic.all(1.0), stream.parked)
+    assert [1, 2] == traffic.all(due(traffic.agenda))
+
+
+@pytest.mark.parametrize(("retries_first", "order"), [(True, [0, 1, 2]), (False, [1, 2, 0])])
+def test_a_retry_is_held_back_before_the_others_of_its_user(*, retries_first: bool, order: list[int]) -> None:
+    """It goes first when there is room again; in an outage last, so that each probe is another one."""
+    traffic, stream = Traffic(1), Stream()
+    traffic.admit(range(3), stream, "hot")
+    first = traffic.send(1.0)
+    assert first is not None
+    assert traffic.send(1.0) is None
+    traffic.agenda.again(first, 2.0)
+    assert (2.0, None, 0, 3) == (
+        traffic.agenda.next_due(),
+        traffic.send(2.0, retries_first=retries_first),
+        stream.retrying,
+        stream.parked,
+    )
+    assert order == [line for _ in range(3) for line in traffic.all(due(traffic.agenda))]
+
+
+def test_the_next_look_is_for_whoever_is_due_first() -> None:
+    """A retry or a user's room, whichever comes earlier."""
+    traffic, stream = Traffic(1), Stream()
+    other = Entry(record(9), stream)
+    traffic.agenda.admit(other)
+    traffic.send(0.0)
+    traffic.admit(range(2), stream, "hot")
+    assert [0] == traffic.all(1.0)
+    room_at = due(traffic.agenda)
+    traffic.agenda.again(other, 5.0)
+    assert 5.0 == traffic.agenda.next_due()
+    traffic.agenda.next(5.0)
+    traffic.agenda.again(other, 500.0)
+    assert room_at == traffic.agenda.next_due()
+
+
+def test_what_a_halted_stream_had_held_back_is_withdrawn() -> None:
+    """It is not sent, its lanes are free and it is parked no more; another stream's row of that user waits on."""
+    traffic, halted, other = Traffic(1), Stream(), Stream()
+    traffic.admit(range(2), halted, "hot")
+    traffic.agenda.admit(Entry(record(2, customer_id="hot", push_id="token"), halted))
+    assert [0] == traffic.all(1.0)
+    traffic.admit([3], other, "hot")
+    traffic.agenda.admit(Entry(record(4, push_id="token"), other))
+    assert ([], 2, 2) == (traffic.all(1.0), halted.parked, other.parked)
+    halted.halted = True
+    traffic.agenda.withdraw(halted)
+    assert (0, 1, 1) == (halted.parked, other.parked, traffic.agenda.lanes.parked)
+    assert ([4], [3]) == (traffic.all(1.0), traffic.all(due(traffic.agenda)))
+    assert (0, None) == (len(traffic.agenda.lanes), traffic.agenda.next_due())
+
+
+# --- the last word ---------------------------------------------------------------------------------------------------
 
 
 def test_an_entry_weighs_its_text() -> None:
@@ -204,18 +355,23 @@ def test_twenty_attempts_are_told() -> None:
     assert [float(number) for number in range(30, 50)] == [attempt.sent for attempt in told]
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abc")), max_size=30), st.integers(0, 2**32))
-def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int) -> None:
-    """Over any streams, keys, retries and one halt: no entry is sent twice at a time, per key in input order.
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abc")), max_size=30),
+    st.integers(0, 2**32),
+    st.sampled_from((1000, 3, 1)),
+)
+def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int, limit: int) -> None:
+    """Over any streams, keys, limits, retries and one halt: no entry is sent twice at a time, per key in input order.
 
     What was not halted is sent to its end, exactly once; of what was halted nothing is sent after the halt.
     """
-    agenda, streams, chance = Agenda(), [Stream() for _ in range(3)], random.Random(seed)
+    users = Users(TIMEOUT, UserLimits((Rate(limit, 5.0),), percent=100), cells=2)
+    agenda, streams, chance = Agenda(users), [Stream() for _ in range(3)], random.Random(seed)
     todo = [entry(number, streams[which], user) for number, (which, user) in enumerate(rows)]
     away: list[Entry] = []
     done: list[Entry] = []
     now, admitted, halted = 0.0, 0, None
-    while admitted < len(todo) or away or agenda.next_due() is not None or any(stream.ready for stream in streams):
+    while admitted < len(todo) or away or agenda.retrying or agenda.lanes.parked or any(each.ready for each in streams):
         now += 1.0
         match chance.choices(("admit", "send", "finish", "retry", "halt"), (20, 20, 20, 10, 1))[0]:
             case "admit" if admitted < len(todo):
@@ -224,12 +380,15 @@ def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int) ->
                 admitted += 1
             case "send" if (nxt := agenda.next(now)) is not None:
                 assert nxt.sender is not halted
+                users.sent(nxt.cell)
                 assert all(nxt.record.device.keys() != other.record.device.keys() for other in away)
                 away.append(nxt)
             case "finish" if away:
                 done.append(away.pop(chance.randrange(len(away))))
+                users.answered(done[-1].cell, now)
                 agenda.done(done[-1])
             case "retry" if away and away[0].sender is not halted:
+                users.answered(away[0].cell, now)
                 agenda.again(away.pop(0), now + chance.randrange(5))
             case "halt" if halted is None:
                 halted = chance.choice(streams)
@@ -242,4 +401,5 @@ def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int) ->
     for user in "abc":
         order = [one.record.position.line for one in done if one.record.device.customer_id == user]
         assert sorted(order) == order
-    assert 0 == agenda.lanes.parked == len(agenda.lanes)
+    lanes = agenda.lanes
+    assert [0] * 6 == [lanes.parked, lanes.parked_bytes, len(lanes), *(stream.parked for stream in streams)]

@@ -34,6 +34,7 @@ ROOMS = """
     pacing            awaits
     client            awaits
     lanes
+    users
     agenda
     bell              awaits
     channel           awaits

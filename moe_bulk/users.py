@@ -1,0 +1,230 @@
+"""What each user was sent of late: MoEngage blocks a user who gets too much, without any sign at the API.
+
+Plain arithmetic that is told the time. Users share a fixed number of cells by a hash of their id, and a cell counts in
+buckets of time, so memory does not grow with the users. Both err on one side: a user who shares a cell, or whose
+requests share a bucket with later ones, is thought to have got more than it did, never less.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from array import array
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from moe_bulk.config import Rate
+from moe_bulk.errors import ConfigError
+from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CELLS = 2**14
+BUCKETS = 30
+"""Buckets a window: a request counts for up to a thirtieth of the window too long."""
+HIGHEST_COUNT = 65_535
+"""What two bytes hold; the counters of all cells take 5 MB, and 16 MB where a request may take ten minutes."""
+ROUNDING = 0.001
+"""Seconds; whoever looks again does so when the bucket has moved on by any rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserLimits:
+    """At most `percent` of each of `rates` goes to one user, in any window.
+
+    A user who gets more than that many requests is blocked for an hour or more, says MoEngage
+    (https://github.com/moengage/moengage-documentation); the rest is left to the user's own apps.
+    """
+
+    rates: tuple[Rate, ...] = (Rate(5_000, 60.0), Rate(10_000, 300.0), Rate(50_000, 3600.0))
+    percent: int = 90
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.percent <= 100 or any(rate.limit > HIGHEST_COUNT for rate in self.rates):
+            raise ConfigError(f"a user gets 1 to 100% of limits up to {HIGHEST_COUNT:,} requests each; got {self!r}")
+
+    @property
+    def ours(self) -> tuple[Rate, ...]:
+        """What we keep to."""
+        return tuple(Rate(rate.limit * self.percent // 100 or 1, rate.per) for rate in self.rates)
+
+
+class Users:
+    """Counts the requests of each user's cell, as the window guard does: from sending until one window after the end.
+
+    A request's end is its answer, or, where it was given up, the moment at which it can no longer arrive. All times are
+    seconds of one clock that never goes backwards; `timeout` is how long a request may take at most.
+    """
+
+    def __init__(self, timeout: float, limits: UserLimits | None = None, cells: int = CELLS) -> None:
+        self._timeout = timeout
+        self._cells = cells
+        self._open = array("I", bytes(4 * cells))
+        self._windows = [_Window(rate, timeout + GRACE, cells) for rate in (limits or UserLimits()).ours]
+        self._longest = max(self._windows, key=lambda window: window.length)
+        self._least = min(window.limit for window in self._windows)
+
+    def cell(self, customer_id: str) -> int:
+        """Where a user is counted."""
+        return hash(customer_id) % self._cells
+
+    def has_room(self, cell: int, now: float) -> bool:
+        """True when one more request may be sent this very moment."""
+        on_their_way = self._open[cell]
+        if self._longest.sums[cell] + on_their_way < self._least:
+            return True  # at next to no cost for nearly all
+        return all(window.over(cell, now) + on_their_way < window.limit for window in self._windows)
+
+    def look_again_at(self, cell: int, now: float) -> float:
+        """Before when a full cell cannot have room again."""
+        on_their_way = self._open[cell]
+        full = [window for window in self._windows if window.over(cell, now) + on_their_way >= window.limit]
+        return max((window.moves_on_at(cell) for window in full), default=now)
+
+    def sent(self, cell: int) -> None:
+        """A request leaves."""
+        self._open[cell] += 1
+
+    def answered(self, cell: int, now: float) -> None:
+        """Its answer came: the server received it before `now`."""
+        self._close(cell, now, now)
+
+    def given_up(self, cell: int, taken: float, now: float) -> None:
+        """No answer came to what was sent at `taken`, and its connection was aborted: it may still arrive."""
+        self._close(cell, max(taken + self._timeout, now) + GRACE, now)
+
+    def _close(self, cell: int, end: float, now: float) -> None:
+        self._open[cell] -= 1
+        for window in self._windows:
+            window.add(cell, end, now)
+
+
+class _Window:
+    """Requests that are over, by the bucket of time in which they ended: a ring of buckets and their sum a cell.
+
+    A request may end up to `ahead` seconds from now, so the ring holds the buckets of one window, the one that is being
+    filled, and those ahead.
+    """
+
+    __slots__ = ("_counts", "_moved", "_size", "_width", "_zeros", "length", "limit", "sums")
+
+    def __init__(self, rate: Rate, ahead: float, cells: int) -> None:
+        self.limit = rate.limit
+        self.length = rate.per * (1 + CLOCK_MARGIN)
+        self._width = self.length / BUCKETS
+        self._size = BUCKETS + 1 + math.ceil(ahead / self._width) + 1
+        self._counts = array("H", bytes(2 * cells * self._size))
+        self._zeros = array("H", bytes(2 * self._size))
+        self.sums = array("I", bytes(4 * cells))
+        """What each cell held when it last moved on: never less than it holds now."""
+        self._moved = array("q", bytes(8 * cells))
+        """The bucket of time up to which each cell has moved on."""
+
+    def over(self, cell: int, now: float) -> int:
+        """How many that are over still count."""
+        bucket = int(now // self._width)
+        if bucket > self._moved[cell]:
+            self._move_on(cell, bucket)
+        return self.sums[cell]
+
+    def add(self, cell: int, end: float, now: float) -> None:
+        """Count a request until one window after its `end`."""
+        bucket = int(now // self._width)
+        if bucket > self._moved[cell]:
+            self._move_on(cell, bucket)
+        self._counts[cell * self._size + int(end // self._width) % self._size] += 1
+        self.sums[cell] += 1
+
+    def moves_on_at(self, cell: int) -> float:
+        """When the oldest bucket is forgotten, or the one being filled if all are empty: what is open may end in it."""
+        moved, row = self._moved[cell], cell * self._size
+        filled = (each for each in range(moved - BUCKETS, moved) if self._counts[row + each % self._size])
+        return (next(filled, moved) + BUCKETS + 1) * self._width + ROUNDING
+
+    def _move_on(self, cell: int, bucket: int) -> None:
+        """Forget the buckets whose last moment is a window ago."""
+        moved = self._moved[cell]
+        self._moved[cell] = bucket
+        if self.sums[cell]:
+            size, row = self._size, cell * self._size
+            start = (moved - BUCKETS) % size
+            end = start + min(bucket - moved, size)
+            self._forget(cell, row + start, row + min(end, size))
+            if end > size:
+                self._forget(cell, row, row + end - size)
+
+    def _forget(self, cell: int, start: int, end: int) -> None:
+        self.sums[cell] -= sum(self._counts[start:end])
+        self._counts[start:end] = self._zeros[: end - start]
+
+
+T = TypeVar("T")
+
+
+class HeldBack(Generic[T]):
+    """What has to wait because its user had enough for now: one queue a cell, looked at when its cell has moved on."""
+
+    def __init__(self, users: Users) -> None:
+        self._users = users
+        self._queues: dict[int, deque[T]] = {}
+        self._waiting: list[tuple[float, int]] = []
+        """When to look at which cell again; a cell with a queue is here or among those that may have room."""
+        self._may_go: deque[int] = deque()
+
+    def must_hold(self, cell: int, now: float) -> bool:
+        """True when the cell has no room, or others wait for it."""
+        return cell in self._queues or not self._users.has_room(cell, now)
+
+    def hold(self, item: T, cell: int, now: float, *, first: bool = False) -> None:
+        """Let an item wait behind the others of its cell, or before them."""
+        queue = self._queues.get(cell)
+        if queue is None:
+            queue = self._queues[cell] = deque()
+            heapq.heappush(self._waiting, (self._users.look_again_at(cell, now), cell))
+        if first:
+            queue.appendleft(item)
+        else:
+            queue.append(item)
+
+    def next(self, now: float) -> T | None:
+        """Take an item whose cell has room, if there is one; cells take turns."""
+        while self._waiting and self._waiting[0][0] <= now:
+            self._may_go.append(heapq.heappop(self._waiting)[1])
+        while self._may_go:
+            cell = self._may_go.popleft()
+            if not self._users.has_room(cell, now):
+                heapq.heappush(self._waiting, (self._users.look_again_at(cell, now), cell))
+                continue
+            queue = self._queues[cell]
+            item = queue.popleft()
+            if queue:
+                self._may_go.append(cell)
+            else:
+                del self._queues[cell]
+            return item
+        return None
+
+    def next_due(self) -> float | None:
+        """When to look again, once there is nothing more to take."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def take_out(self, chosen: Callable[[T], bool]) -> list[T]:
+        """Give back all items that are chosen; the others wait on in their order."""
+        gone: list[T] = []
+        for cell, queue in list(self._queues.items()):
+            gone += filter(chosen, queue)
+            left = deque(item for item in queue if not chosen(item))
+            if left:
+                self._queues[cell] = left
+            else:
+                del self._queues[cell]
+        self._waiting = [each for each in self._waiting if each[1] in self._queues]
+        heapq.heapify(self._waiting)
+        self._may_go = deque(cell for cell in self._may_go if cell in self._queues)
+        return gone
+
+    def __len__(self) -> int:
+        """Items that wait."""
+        return sum(map(len, self._queues.values()))
