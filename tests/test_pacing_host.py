@@ -27,6 +27,7 @@ from moe_bulk.pacing.host import HostWindow, open_window
 from moe_bulk.pacing.seats import SEATS, STALE, Seat, free_seat, pid_namespace, read_seats, write_seat
 from moe_bulk.pacing.windowfile import KEPT_SECONDS, SUFFIX, WindowFile, window_path
 from moe_bulk.retry import Policy
+from moe_bulk.users import Users
 from tests.builders import (
     ACCEPTED,
     BROKEN,
@@ -107,7 +108,9 @@ class Together:
         service = Service(now, self._plan)
         self.services.append(service)
         window = HostWindow(self._path, rate, TIMEOUT, now())
-        engine = Engine(service.attempt, Pace(rate, TIMEOUT, window), Policy(Retry()), self.machine.clock, 512)
+        engine = Engine(
+            service.attempt, Pace(rate, TIMEOUT, window), Policy(Retry()), Users(TIMEOUT), self.machine.clock, 512
+        )
         if killed:
             window.close = lambda: None  # type: ignore[method-assign]
         async with engine:
