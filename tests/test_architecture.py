@@ -46,6 +46,7 @@ ROOMS = """
     naming
     checkpoint
     recovery
+    census
     superseding
     lock
     folders
