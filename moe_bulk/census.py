@@ -73,7 +73,7 @@ class Sizes:
 
     most: int = 1_000
     """Devices that a user may have."""
-    first: int = 1 << 16
+    first: int = 1 << 14
     """Records before the table: so many are read again rather than told by it."""
     cells: int = 1 << 20
     """Of the table, a power of two: with 50 million rows each has some fifty records."""

@@ -78,7 +78,10 @@ class Run:
         self.tally.answered(attempt.ms, ok=attempt.error is None)
 
     def take_in(self, made: Record | Unsent) -> Record | Unsent:
-        """A row was read that has no result yet; tell what is to become of it: its user may have too many devices."""
+        """A row was read that has no result yet; what it is from now on: unsent, where its user has too many devices.
+
+        Raises JournalError where the disk does not take it; then the row counts as not read.
+        """
         judged = made if isinstance(made, Unsent) else self._census.judge(made)
         self.tally.read()
         self._settled.take_in(made.row.position)
