@@ -6,8 +6,8 @@ of cells. Short runs have no table.
 - Each row that is to be sent appends one record to the log: the record before it in the same cell, and hashes of its
   user and of its device. The user's hash names the cell.
 - A cell is the number of its last record, and how many there are: as long as these are fewer than a user may have
-  devices, nobody needs to look at them. From then on the records are followed back for one user's exact devices; these
-  are kept in memory while there is room, and a device that is among them is not written again.
+  devices, nobody needs to look at them. From then on the records are followed back for one user's exact devices, by a
+  thousand small reads; these devices are kept in memory while there is room, and are not written again.
 
 A record is written before its row goes its way, so a killed process leaves none out; a row that is taken in twice is
 the same device. The log is the truth. The table on disk lags behind it by a sync or two, so that after a power cut it
@@ -76,7 +76,10 @@ class Sizes:
     first: int = 1 << 14
     """Records before the table: so many are read again rather than told by it."""
     cells: int = 1 << 20
-    """Of the table, a power of two: with 50 million rows each has some fifty records."""
+    """Of the table, a power of two: with 50 million rows each has some fifty records.
+
+    From a billion rows on all cells are full, and every user who is not kept in memory costs milliseconds.
+    """
     kept: int = 1 << 20
     """Devices, of users who may have too many, that are kept in memory, at eight bytes each."""
 
