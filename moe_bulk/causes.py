@@ -40,6 +40,7 @@ _REMEDIES: tuple[tuple[Status, str, str], ...] = (
     (Status.REJECTED, r"\w+ (invalidparams|paramsrequired|blacklisted).*", _DISLIKED),
     (Status.REJECTED, r"\w+ missing.*", f"fill in {{field}} in dead-letter.ndjson, then {_RETRY}"),
     (Status.REJECTED, ".*", _CORRECT),
+    (Status.INVALID, ".* devices in this run already", f"leave these rows out, or {_CORRECT}"),
     (Status.INVALID, "unreadable", "repair these lines in the source and upload them again"),
     (Status.INVALID, r".*\b(missing|empty|required)\b.*", "fill in {field}, or leave these rows out"),
     (Status.INVALID, ".*", _CORRECT),

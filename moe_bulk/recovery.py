@@ -195,8 +195,13 @@ def _note_on(result: Result, letter: bytes) -> dict[str, object] | None:
     return note if told == expected else None
 
 
+def open_to_mend(folder_fd: int, path: Path, name: str) -> int:
+    """Open the file of the run folder, or create it, to read and to write; RunRefused where it is none of ours."""
+    return _open(folder_fd, path, name, _MEND)
+
+
 def _cut(folder_fd: int, path: Path, name: str, length: int) -> None:
-    fd = _open(folder_fd, path, name, _MEND)
+    fd = open_to_mend(folder_fd, path, name)
     try:
         if os.fstat(fd).st_size != length:
             os.ftruncate(fd, length)

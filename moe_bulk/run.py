@@ -9,6 +9,7 @@ import anyio
 
 from moe_bulk.checkpoint import Checkpoint
 from moe_bulk.clock import boot_id
+from moe_bulk.columns import Unsent
 from moe_bulk.errors import AGAIN, JournalError, TooManyFailures
 from moe_bulk.standing import version
 from moe_bulk.superseding import STOPPED, supersede
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from moe_bulk.engine import Engine
     from moe_bulk.intake import Intake
     from moe_bulk.outcome import Attempt, Result
-    from moe_bulk.record import Position
+    from moe_bulk.record import Position, Record
     from moe_bulk.rundir import RunFolder
     from moe_bulk.standing import Job, Standing
     from moe_bulk.tally import Summary
@@ -41,7 +42,9 @@ class Run:
         self.warnings: list[str] = []
         self._folder = folder
         self._job = job
+        self._standing = standing
         self._journal = standing.journal
+        self._census = standing.census
         self._settled = standing.settled
         self._started_at = standing.started_at
         self._pauses_before = self.tally.pauses - job.pauses()
@@ -74,10 +77,15 @@ class Run:
         """It is over."""
         self.tally.answered(attempt.ms, ok=attempt.error is None)
 
-    def take_in(self, position: Position) -> None:
-        """A row was read that has no result yet."""
+    def take_in(self, made: Record | Unsent) -> Record | Unsent:
+        """A row was read that has no result yet; what it is from now on: unsent, where its user has too many devices.
+
+        Raises JournalError where the disk does not take it; then the row counts as not read.
+        """
+        judged = made if isinstance(made, Unsent) else self._census.judge(made)
         self.tally.read()
-        self._settled.take_in(position)
+        self._settled.take_in(made.row.position)
+        return judged
 
     def skip(self, position: Position) -> None:
         """Reading came past a row that an earlier session settled."""
@@ -113,7 +121,7 @@ class Run:
                 continue
             try:
                 self._look_ahead()
-                await anyio.to_thread.run_sync(self._save, self._checkpoint())
+                await anyio.to_thread.run_sync(self._save, self._census.snapshot(), self._checkpoint())
             except JournalError as error:
                 halt(error)
                 return
@@ -121,7 +129,8 @@ class Run:
 
     def save(self, *, finished: bool = False, final_dead_letter: int | None = None) -> None:
         """Make all that was written safe from a power cut, and note how far that is."""
-        self._save(self._checkpoint(finished=finished, final_dead_letter=final_dead_letter))
+        counted = self._census.snapshot()
+        self._save(counted, self._checkpoint(finished=finished, final_dead_letter=final_dead_letter))
 
     def _checkpoint(
         self, *, finished: bool = False, final_dead_letter: int | None = None
@@ -155,9 +164,10 @@ class Run:
             final_dead_letter=final_dead_letter,
         )
 
-    def _save(self, told: Callable[[], Checkpoint] | None) -> None:
+    def _save(self, save_census: Callable[[], None], told: Callable[[], Checkpoint] | None) -> None:
         with self._saving:
             self._journal.sync()
+            save_census()
             if told is not None:
                 self._folder.write_checkpoint(told().as_json())
 
@@ -177,7 +187,8 @@ class Run:
         settled, rows = self.tally.settled_rows, self._job.intake.rows_expected
         if not settled or rows is None:
             return 0
-        return int(sum(self._journal.lengths) / settled * max(0.0, rows - settled))
+        written = sum(self._journal.lengths) + self._census.written
+        return int(written / settled * max(0.0, rows - settled))
 
     # -- its end -----------------------------------------------------------------------------------------------------
 
@@ -226,16 +237,21 @@ class Run:
             unwritten = _trouble(lambda: self._folder.write_summary(summary))
             trouble = trouble or unwritten
             if stopped is None and trouble is None:
-                trouble = _trouble(lambda: self.save(finished=True))
+                trouble = _trouble(self._finish)
             if exit_code > 1:
                 trouble = None  # what it ended in is what people need to know
             if trouble is not None:
                 summary["exit_code"], summary["stopped"] = trouble.exit_code, str(trouble)
                 _trouble(lambda: self._folder.write_summary(summary))
-            _trouble(self._journal.close)
+            _trouble(self._standing.close)
         if trouble is not None:
             raise trouble
         return summary
+
+    def _finish(self) -> None:
+        # in this order: every row is settled, so what would go on without the census needs none
+        self._folder.remove_census()
+        self.save(finished=True)
 
     def _sum_up(self, exit_code: int, stopped: str | None) -> Summary:
         return self.tally.summary(

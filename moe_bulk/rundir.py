@@ -21,6 +21,7 @@ from moe_bulk.folders import free_name, make_parents, make_private, names_in, op
 from moe_bulk.journal import DEAD_LETTER, RESULTS, AppendOnlyFile, Journal, refusal, sync_to_disk, telling
 from moe_bulk.lock import hold, lstat, stranger
 from moe_bulk.naming import (
+    CENSUS,
     CHECKPOINT,
     OURS,
     PART,
@@ -222,6 +223,11 @@ class RunFolder:
         with telling(self.path), contextlib.suppress(FileNotFoundError):
             os.unlink(SUMMARY, dir_fd=self.fd)
             sync_folder(self.fd)
+
+    def remove_census(self) -> None:
+        """Take away what only a run that goes on needs to know of its users."""
+        with telling(self.path), contextlib.suppress(FileNotFoundError):
+            os.unlink(CENSUS, dir_fd=self.fd)
 
     def replace_dead_letter(self) -> None:
         """Put `dead-letter.ndjson.part`, which is complete and synced, in the place of the dead letter."""

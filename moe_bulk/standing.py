@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 
+from moe_bulk.census import Census
 from moe_bulk.clock import boot_id
 from moe_bulk.deadletter import clean
 from moe_bulk.errors import ConfigError, Interrupted, RunRefused
+from moe_bulk.outcome import Status
 from moe_bulk.recovery import ReadBack, recent_attempts
 from moe_bulk.reuse import Action, Found, decide, differences
 from moe_bulk.settled import Settled
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from moe_bulk.tally import Summary
 
 T = TypeVar("T")
+
+_SENT = frozenset({Status.ACCEPTED, Status.REJECTED, Status.EXHAUSTED})
+"""The statuses of rows that went to MoEngage, or may have."""
 
 _SINCE_CHECKPOINT = 10.0
 """Seconds of results that may stand behind a checkpoint: the busiest window may end among them."""
@@ -60,14 +66,22 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of the rows, in three forms that must agree: lines on disk, numbers, and which ones they were."""
+    """What is known of the rows, in forms that must agree: lines on disk, numbers, which ones, and whose devices."""
 
     journal: Journal
+    census: Census
     tally: Tally
     settled: Settled
     started_at: float
     recent: Sequence[Attempt] = ()
     """What the session before sent last, on this one's clock: it still counts in the window."""
+
+    def close(self) -> None:
+        """Close the files."""
+        try:
+            self.journal.close()
+        finally:
+            self.census.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +112,8 @@ async def take_up(folder: RunFolder, job: Job, terms: Terms) -> Standing | Summa
         mended = await _in_thread(lambda stopping: mend(folder, job, found, stopping))
         labels = [source.name for source in found.sources]
         job.intake.go_on(mended.settled, labels, mended.tally.settled_rows)
-        journal = folder.go_on(mended.files.results, mended.files.dead_letters)
-        return Standing(journal, mended.tally, mended.settled, found.started_at, mended.recent)
+        journal, census = _files(folder, lambda: folder.go_on(mended.files.results, mended.files.dead_letters))
+        return Standing(journal, census, mended.tally, mended.settled, found.started_at, mended.recent)
     if action is Action.MOVE_ASIDE:
         folder.move_aside()
     standing = begin(folder, job)
@@ -107,7 +121,7 @@ async def take_up(folder: RunFolder, job: Job, terms: Terms) -> Standing | Summa
         if (count := terms.keep_runs) is not None:
             await _in_thread(lambda _: folder.keep_runs(count))
     except BaseException:
-        standing.journal.close()
+        standing.close()
         raise
     return standing
 
@@ -206,7 +220,17 @@ def begin(folder: RunFolder, job: Job) -> Standing:
     clock, settled = job.clock, Settled(job.intake.labels)
     tally = Tally(job.rate.limit, job.rate.per, clock.zero)
     folder.begin()
-    return Standing(folder.journal(), tally, settled, clock.epoch())
+    journal, census = _files(folder, folder.journal)
+    return Standing(journal, census, tally, settled, clock.epoch())
+
+
+def _files(folder: RunFolder, opened: Callable[[], Journal]) -> tuple[Journal, Census]:
+    with ExitStack() as stack:
+        journal = opened()
+        stack.callback(journal.close)
+        census = Census.open(folder.fd, folder.path)
+        stack.pop_all()
+    return journal, census
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +250,8 @@ def mend(folder: RunFolder, job: Job, found: Checkpoint, stopping: Callable[[], 
     try:
         settled = Settled(labels, back.checkpoint.ranges, back.checkpoint.place)
         tally = _tally(job, back)
-        settled.add_earlier(_positions(back, tally, stopping))
+        with closing(Census.open(folder.fd, folder.path)) as census:
+            settled.add_earlier(_positions(back, tally, census, stopping))
     except ValueError as error:
         raise _damaged(folder, error) from error
     if back.rebuilt:
@@ -247,12 +272,14 @@ def _tally(job: Job, back: ReadBack) -> Tally:
     return tally
 
 
-def _positions(back: ReadBack, tally: Tally, stopping: Callable[[], bool]) -> Iterator[Position]:
+def _positions(back: ReadBack, tally: Tally, census: Census, stopping: Callable[[], bool]) -> Iterator[Position]:
     since = back.checkpoint.at if back.checkpoint.tally else None
     for result in back.results():
         if stopping():
             raise Interrupted("it was left while its results were read back")
         tally.read_back(result, since)
+        if result.status in _SENT:
+            census.admits(result.customer_id or "", result.device_id or "")  # a power cut may have taken its end
         yield result.position
 
 

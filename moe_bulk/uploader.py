@@ -316,7 +316,7 @@ def _take_in(made: Record | Unsent | Position, channel: Channel, clock: Clock, r
             run.skip(made)
         return
     if run is not None:
-        run.take_in(made.row.position)
+        made = run.take_in(made)
     if isinstance(made, Unsent):
         channel.pass_on(_unsent(made, clock))
     else:

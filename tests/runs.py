@@ -46,6 +46,7 @@ class Written:
 def written(folder: Path) -> Written:
     """Read a run folder, and hold it against the laws that hold for every one."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    census = files.pop("devices.census", None)
     assert {"results.ndjson", "dead-letter.ndjson", "checkpoint.json", "summary.json"} == set(files)
     found = Written(
         [orjson.loads(line) for line in files["results.ndjson"].splitlines()],
@@ -53,7 +54,7 @@ def written(folder: Path) -> Written:
         orjson.loads(files["summary.json"]),
         Checkpoint.from_json((folder / "checkpoint.json").read_bytes()),
     )
-    assert found.checkpoint.finished == ("stopped" not in found.summary)
+    assert found.checkpoint.finished == ("stopped" not in found.summary) == (census is None)
     identities = [(each["source"], each["offset"], each["item"]) for each in found.results]
     assert len(set(identities)) == len(identities)
     failed = [(each["source"], each["line"], each["item"]) for each in found.results if each["status"] in FAILED]
@@ -139,7 +140,7 @@ class _Scissors:
         if way == "crash":
             # The checkpoint first: a thread may replace it meanwhile, and it must not know of more than the others.
             self.image.mkdir(mode=0o700)
-            for name in ("checkpoint.json", "dead-letter.ndjson", "results.ndjson"):
+            for name in ("checkpoint.json", "dead-letter.ndjson", "results.ndjson", "devices.census"):
                 shutil.copy(self._out / name, self.image)
         if way in ("cancel", "crash"):
             self.task.cancel()

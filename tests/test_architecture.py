@@ -47,6 +47,7 @@ ROOMS = """
     naming
     checkpoint
     recovery
+    census
     superseding
     lock
     folders

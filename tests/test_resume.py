@@ -794,7 +794,7 @@ class Disk:
             return self.take(file, left)
 
         patch.setattr(AppendOnlyFile, "_take", take)
-        for name in ("journal", "rundir", "recovery", "superseding"):
+        for name in ("journal", "rundir", "recovery", "census", "superseding"):
             patch.setattr(f"moe_bulk.{name}.sync_to_disk", self.work)
         patch.setattr("moe_bulk.rundir.sync_folder", self.work)
 

@@ -97,7 +97,7 @@ def _upload(
     trace.logs = "\n".join(
         f"{record.getMessage()} {record.exc_text or ''} {record.args!r}" for record in caplog.records
     )
-    trace.files = "\n".join(path.read_text(encoding="utf-8") for path in sorted(out.iterdir()))
+    trace.files = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(out.iterdir()))
     trace.results = [json.loads(line) for line in (out / "results.ndjson").read_bytes().splitlines()]
     return trace
 
@@ -301,7 +301,7 @@ def test_proxies_carry_https_unread(
 
     with caplog.at_level(logging.DEBUG):
         trace = asyncio.run(deliver(), debug=True)
-    files = "\n".join(path.read_text(encoding="utf-8") for path in (tmp_path / "run").iterdir())
+    files = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in (tmp_path / "run").iterdir())
     logs = "\n".join(record.getMessage() for record in caplog.records)
     for text in (files, logs, repr(trace)):
         _assert_hidden(text)

@@ -56,7 +56,7 @@ def stand(out: Path, rows: Rows, terms: Terms = TERMS, **settings: object) -> St
                 if not isinstance(standing, Standing):
                     assert standing == folder.read_summary()
                     return None
-                standing.journal.close()
+                standing.close()
                 return standing
         finally:
             await job.intake.close()

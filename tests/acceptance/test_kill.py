@@ -43,6 +43,8 @@ STEPS = [
     Step("open", "dead-letter.ndjson", "before"),
     Step("open", "dead-letter.ndjson", "after"),
     Step("open", "results.ndjson", "after"),
+    Step("open", "devices.census", "before"),
+    Step("open", "devices.census", "after"),
     Step("open", "checkpoint.json.", "before"),
     Step("open", "checkpoint.json.", "after"),
     Step("rename", "checkpoint.json", "before"),

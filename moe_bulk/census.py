@@ -1,0 +1,334 @@
+"""Which devices each user of a run has: MoEngage blocks a user at the 1,001st, so that one is not sent.
+
+`devices.census` in the run folder tells it to the next session: a log, and within it, behind its first records, a table
+of cells. Short runs have no table.
+
+- Each row that is to be sent appends one record to the log: the record before it in the same cell, and hashes of its
+  user and of its device. The user's hash names the cell.
+- A cell is the number of its last record, and how many there are: as long as these are fewer than a user may have
+  devices, nobody needs to look at them. From then on the records are followed back for one user's exact devices, by a
+  thousand small reads; these devices are kept in memory while there is room, and are not written again.
+
+A record is written before its row goes its way, so a killed process leaves none out; a row that is taken in twice is
+the same device. The log is the truth. The table on disk lags behind it by a sync or two, so that after a power cut it
+speaks of nothing that is lost: the rest is read from the log's end. What a power cut takes from the log was behind the
+last sync, and is counted again: from the results that are read back, or when its rows are taken in again.
+
+Two users who share all 64 bits of their hashes would count as one, two devices likewise: nobody will see it happen.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from io import FileIO
+from typing import TYPE_CHECKING, Self
+
+from moe_bulk.columns import Unsent
+from moe_bulk.deadletter import clean
+from moe_bulk.errors import AGAIN, JournalError, RunRefused
+from moe_bulk.journal import sync_to_disk, telling, trouble
+from moe_bulk.naming import CENSUS
+from moe_bulk.outcome import Status
+from moe_bulk.recovery import open_to_mend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from moe_bulk.record import Record
+
+_FORMAT = 1
+_MAGIC = b"moe_bulk census\n"
+# the order of bytes is this machine's, as the table's is: on another kind the header makes no sense, and is refused
+_HEADER = struct.Struct("=16sIIQ")
+_RECORD = struct.Struct("=IQQ")
+_LOG_AT = 4096
+_CELL = 8
+_COUNT_BITS = 16
+_COUNT = (1 << _COUNT_BITS) - 1
+_BLOCK = 512
+"""Cells that are written at once: a page, which is what a disk takes anyway."""
+
+_READ = 1 << 16
+"""Records of the log's end that are read at once."""
+
+MOST_RECORDS = (1 << 32) - 1
+"""Rows behind these are not counted: a year's, at the usual limit."""
+
+_ENTRY = 32
+"""What a user costs in memory beside the devices, in devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much there is of everything."""
+
+    most: int = 1_000
+    """Devices that a user may have."""
+    first: int = 1 << 14
+    """Records before the table: so many are read again rather than told by it."""
+    cells: int = 1 << 20
+    """Of the table, a power of two: with 50 million rows each has some fifty records.
+
+    From a billion rows on all cells are full, and every user who is not kept in memory costs milliseconds.
+    """
+    kept: int = 1 << 20
+    """Devices, of users who may have too many, that are kept in memory, at eight bytes each."""
+
+
+class Census:
+    """Counts the devices of a run's users, exactly; one task at a time, but for what `snapshot` returns.
+
+    `records` is how many rows were counted, `written` the bytes that these take. After an error it takes nothing more.
+    """
+
+    def __init__(self, file: FileIO, path: Path, sizes: Sizes) -> None:
+        self.records = 0
+        self._file = file
+        self._path = path
+        self._sizes = sizes
+        self._table = array("Q", [0]) * sizes.cells
+        """Of each cell, the number of its last record and, in the lowest bits, how many it has."""
+        self._touched: dict[int, int] = {}
+        """Blocks of the table that changed since they were written, and the last record that changed them."""
+        self._saved = 0
+        """The records that the table on disk knows, but perhaps not yet after a power cut."""
+        self._known = _Known(sizes.kept)
+        self._broken: JournalError | None = None
+        # close() waits for a thread that saves: its descriptor may belong to another file afterwards
+        self._saving = threading.Lock()
+
+    @classmethod
+    def open(cls, folder_fd: int, folder: Path, sizes: Sizes | None = None) -> Self:
+        """The census that the run folder holds; where there is none, an empty one.
+
+        Raises RunRefused where it is none that can be used, JournalError where the system does not let us.
+        """
+        with telling(folder):
+            file = FileIO(open_to_mend(folder_fd, folder, CENSUS), "r+")
+            try:
+                census = cls(file, folder / CENSUS, sizes or Sizes())
+                census._take_up()
+            except BaseException:
+                file.close()
+                raise
+        return census
+
+    @property
+    def written(self) -> int:
+        """Bytes that the records take."""
+        return self.records * _RECORD.size
+
+    # -- one row -------------------------------------------------------------------------------------------------------
+
+    def judge(self, record: Record) -> Record | Unsent:
+        """The record, which is counted from now on; or why it is not sent: its user has too many devices.
+
+        Raises JournalError where that cannot be written or read.
+        """
+        device = record.device
+        if self.admits(device.customer_id, device.device_id):
+            return record
+        reason = (
+            f"customer_id has {self._sizes.most:,} devices in this run already; MoEngage blocks a user with more: "
+            "see whether many people share this id"
+        )
+        keys = device.keys()
+        return Unsent(record.row, Status.INVALID, reason, device.customer_id, device.device_id, record.mapping, keys)
+
+    def admits(self, customer_id: str, device_id: str) -> bool:
+        """Whether the user may have this device, too; then it is one of the user's from now on."""
+        if self._broken is not None:
+            raise self._broken
+        user, device = _hash(customer_id), _hash(device_id)
+        place = user & (self._sizes.cells - 1)
+        cell = self._table[place]
+        if cell & _COUNT < self._sizes.most:
+            self._append(place, user, device)
+            return True
+        devices = self._known.get(user)
+        if devices is None:
+            devices = self._known.add(user, self._devices(cell >> _COUNT_BITS, user))
+        index = bisect_left(devices, device)
+        if index < len(devices) and devices[index] == device:
+            return True
+        if len(devices) >= self._sizes.most:
+            return False
+        self._append(place, user, device)
+        self._known.insert(devices, index, device)
+        return True
+
+    def _append(self, place: int, user: int, device: int) -> None:
+        number = self.records + 1
+        if number > MOST_RECORDS:
+            return
+        cell = self._table[place]
+        self._write(_RECORD.pack(cell >> _COUNT_BITS, user, device), self._at(number))
+        self.records = number
+        self._point(place, number)
+
+    def _point(self, place: int, number: int) -> None:
+        """Make the record the last one of its cell."""
+        count = min((self._table[place] & _COUNT) + 1, _COUNT)
+        self._table[place] = number << _COUNT_BITS | count
+        self._touched[place // _BLOCK] = number
+
+    def _devices(self, number: int, user: int) -> array[int]:
+        """The user's devices in ascending order, by the records from this one back."""
+        found: set[int] = set()
+        others = self._sizes.cells - 1
+        with telling(self._path.parent):
+            while number:
+                said = os.pread(self._file.fileno(), _RECORD.size, self._at(number))
+                before, whose, device = _RECORD.unpack(said) if len(said) == _RECORD.size else (number, 0, 0)
+                if before >= number or (whose ^ user) & others:
+                    raise JournalError(_damaged(self._path))
+                if whose == user:
+                    found.add(device)
+                number = before
+        return array("Q", sorted(found))
+
+    def _at(self, number: int) -> int:
+        """Where a record stands; they count from 1."""
+        gap = self._sizes.cells * _CELL if number > self._sizes.first else 0
+        return _LOG_AT + (number - 1) * _RECORD.size + gap
+
+    @property
+    def _table_at(self) -> int:
+        return _LOG_AT + self._sizes.first * _RECORD.size
+
+    def _write(self, said: bytes, at: int) -> None:
+        try:
+            while said:
+                taken = os.pwrite(self._file.fileno(), said, at)
+                said, at = said[taken:], at + taken
+        except OSError as error:
+            raise self._break(error, len(said)) from error
+
+    def _break(self, error: OSError, needed: int = 0) -> JournalError:
+        self._broken = trouble(self._path.parent, error, needed)
+        return self._broken
+
+    # -- what a later session needs ------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Callable[[], None]:
+        """Tell what is counted at this moment; calling it, perhaps in a thread, makes that safe from a power cut."""
+        if self.records <= self._sizes.first:
+            return partial(self._save, 0, ())
+        self._touched = {block: number for block, number in self._touched.items() if number > self._saved}
+        cells = ((block, self._table[block * _BLOCK : (block + 1) * _BLOCK]) for block in sorted(self._touched))
+        return partial(self._save, self.records, [(block, some.tobytes()) for block, some in cells])
+
+    def _save(self, records: int, blocks: Sequence[tuple[int, bytes]]) -> None:
+        with self._saving:
+            if self._broken is not None:
+                raise self._broken
+            if records < self._saved:  # a thread that was left came late
+                return
+            try:
+                sync_to_disk(self._file.fileno())
+            except OSError as error:
+                raise self._break(error) from error
+            # what was written of the table before this sync, and all records that it speaks of, are safe now
+            self._write(self._header(self._saved), 0)
+            for block, said in blocks:
+                self._write(said, self._table_at + block * _BLOCK * _CELL)
+            self._saved = records
+
+    def _header(self, known: int) -> bytes:
+        return _HEADER.pack(_MAGIC, _FORMAT, self._sizes.cells, known)
+
+    def _take_up(self) -> None:
+        fd = self._file.fileno()
+        size = os.fstat(fd).st_size
+        if not size:
+            self._write(self._header(0), 0)
+            return
+        said = os.pread(fd, _HEADER.size, 0)
+        known = _HEADER.unpack(said)[-1] if len(said) == _HEADER.size else 0
+        records = self._records_in(size)
+        if known > records or said != self._header(known):
+            raise RunRefused(_damaged(self._path))
+        if known:
+            self._table = array("Q", os.pread(fd, self._sizes.cells * _CELL, self._table_at))
+        self.records = self._saved = known
+        self._follow(records)
+        if size > self._at(self.records + 1):
+            # half a record, or what came behind one that a power cut took: it would pass for what comes next
+            os.ftruncate(fd, self._at(self.records + 1))
+
+    def _records_in(self, size: int) -> int:
+        """How many records a file of this size has."""
+        first = self._sizes.first
+        behind = max(0, size - self._at(first + 1)) // _RECORD.size
+        return first + behind if size >= self._table_at else max(0, size - _LOG_AT) // _RECORD.size
+
+    def _follow(self, records: int) -> None:
+        """Read on in the log, from where the table on disk ends, to its end or to what a power cut left out of it."""
+        while self.records < records:
+            end = records if self.records >= self._sizes.first else min(records, self._sizes.first)
+            count = min(end - self.records, _READ)
+            found = os.pread(self._file.fileno(), count * _RECORD.size, self._at(self.records + 1))
+            for before, user, device in _RECORD.iter_unpack(found):
+                place = user & (self._sizes.cells - 1)
+                head = self._table[place] >> _COUNT_BITS  # the table on disk may know more than the header says
+                if not (before or user or device) or (before != head and head <= self.records):
+                    return
+                self.records += 1
+                self._point(place, self.records)
+
+    def close(self) -> None:
+        """Close the file, after a thread that saves; a second time changes nothing."""
+        with self._saving, telling(self._path.parent):
+            self._file.close()
+
+
+class _Known:
+    """The devices of users whose cells are full, as long as there is room; those who came last stay."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._users: OrderedDict[int, array[int]] = OrderedDict()
+
+    def get(self, user: int) -> array[int] | None:
+        """The user's devices, in ascending order, where they are known."""
+        devices = self._users.get(user)
+        if devices is not None:
+            self._users.move_to_end(user)
+        return devices
+
+    def add(self, user: int, devices: array[int]) -> array[int]:
+        """Keep what was found out."""
+        self._users[user] = devices
+        self._take(len(devices) + _ENTRY)
+        return devices
+
+    def insert(self, devices: array[int], index: int, device: int) -> None:
+        """One more of the user who was asked for last."""
+        devices.insert(index, device)
+        self._take(1)
+
+    def _take(self, room: int) -> None:
+        self._room -= room
+        while self._room < 0 and len(self._users) > 1:
+            self._room += len(self._users.popitem(last=False)[1]) + _ENTRY
+
+
+def _hash(text: str) -> int:
+    """64 bits that stand for an id, in any process; valid ids hold no lone surrogates."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{clean(str(path))} is damaged, or of another version: by it the run knows which users have 1,000 devices. "
+        f"Remove it to go on without what it tells of the rows before, then {AGAIN}; or start over with --fresh"
+    )
