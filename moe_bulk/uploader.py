@@ -282,7 +282,9 @@ class Uploader:
         channel = engine.open(run)
         # A task of asyncio's own, which is cancelled once: in an anyio scope each `await` would be cancelled again, and
         # the caller's rows could not clean up (https://anyio.readthedocs.io/en/stable/cancellation.html).
-        feeding = asyncio.create_task(_feed(intake, channel, self._clock, run), name="moe_bulk rows")
+        feeding = asyncio.create_task(
+            _feed(intake, channel, self._clock, run, partial(engine.halt, channel)), name="moe_bulk rows"
+        )
         try:
             yield channel
         finally:
@@ -292,7 +294,9 @@ class Uploader:
                 await asyncio.wait([feeding])
 
 
-async def _feed(intake: Intake, channel: Channel, clock: Clock, run: Run | None) -> None:
+async def _feed(
+    intake: Intake, channel: Channel, clock: Clock, run: Run | None, halt: Callable[[JournalError], None]
+) -> None:
     """Read rows into the channel while there is room; whatever ends the reading is told to who reads the results."""
     try:
         async with aclosing(intake.batches()) as batches:
@@ -306,6 +310,8 @@ async def _feed(intake: Intake, channel: Channel, clock: Clock, run: Run | None)
         # Where it was not us, who leave the channel, nobody else would end it.
         channel.end(SourceError("the rows cannot be read on: what they were waiting for was cancelled"))
         raise
+    except JournalError as error:  # what cannot be written down is not sent, rows that were taken in before included
+        halt(error)
     except Exception as error:  # noqa: BLE001  the caller's own iterable may raise anything: it is the caller's to see
         channel.end(error)
 

@@ -286,6 +286,26 @@ def test_a_disk_that_fails(error: int, tmp_path: Path, monkeypatch: pytest.Monke
     assert failed > 3
 
 
+def test_nothing_more_is_sent_after_it(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that cannot be counted stops the run, rows that were read before it included."""
+    seen, pwrite, left = [], os.pwrite, [100]
+
+    def writing(fd: int, said: bytes, at: int) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(fd, said, at)
+
+    def decide(said: dict[str, Any]) -> httpx.Response:
+        seen.append(said["customer_id"])
+        return answer(200)
+
+    monkeypatch.setattr("os.pwrite", writing)
+    ended = deliver([row(number, 1) for number in range(200)], out, decide, network=FEW)
+    assert isinstance(ended.error, JournalError)
+    assert len(seen) <= 4
+
+
 @small
 def test_a_census_that_cannot_be_removed(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run is not finished then, and says so; the next session does it."""
