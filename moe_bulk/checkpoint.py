@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -46,6 +46,8 @@ class Checkpoint:
     sessions: int = 1
     finished: bool = False
     final_dead_letter: int | None = None
+    busy: list[list[int]] = field(default_factory=list)
+    """The users, by their cells, who were sent much of late (`Users.busy`)."""
 
     def emptied(self) -> Checkpoint:
         """The same run with nothing settled: from it, everything is read back from the files' first byte on.
@@ -78,6 +80,7 @@ class Checkpoint:
             "settings": self.settings,
             "sources": [each.as_json() for each in self.sources],
             "tally": self.tally,
+            "busy": self.busy,
             "ranges": {source: list(map(_spelt, ranges)) for source, ranges in self.ranges.items()},
         }
         return as_json(said, option=orjson.OPT_APPEND_NEWLINE)
@@ -101,6 +104,7 @@ class Checkpoint:
             sessions=_count(said, "sessions", least=1),
             finished=_bool(said, "finished"),
             final_dead_letter=None if _value(said, "final_dead_letter") is None else _count(said, "final_dead_letter"),
+            busy=_busy(said),
         )
 
 
@@ -172,6 +176,13 @@ def _bool(said: Mapping[str, object], name: str) -> bool:
     if type(value) is not bool:
         raise ValueError(f"{name!r} is neither true nor false")
     return value
+
+
+def _busy(said: Mapping[str, object]) -> list[list[int]]:
+    busy = _list(said, "busy")
+    if not all(type(row) is list and row and all(type(each) is int and each >= 0 for each in row) for row in busy):
+        raise ValueError("'busy' is no list of counts")
+    return cast("list[list[int]]", busy)
 
 
 def _ranges(source: str, said: object) -> list[tuple[int, int]]:

@@ -144,6 +144,7 @@ class Run:
             return None
         self.tally.pauses = self._pauses_before + self._job.pauses()
         tally, at = self.tally.state(), self._job.clock.now()
+        busy = self._job.busy(at)
         results, dead_letters = self._journal.lengths
         if self._dead_letters is not None:
             dead_letters = self._dead_letters
@@ -162,6 +163,7 @@ class Run:
             sessions=self.tally.sessions,
             finished=finished,
             final_dead_letter=final_dead_letter,
+            busy=busy,
         )
 
     def _save(self, save_census: Callable[[], None], told: Callable[[], Checkpoint] | None) -> None:

@@ -62,6 +62,8 @@ class Job:
     max_failures: FailureLimit | None = None
     pauses: Callable[[], int] = lambda: 0
     """How often everybody had to wait so far, in this process."""
+    busy: Callable[[float], list[list[int]]] = lambda _: []
+    """The users who were sent much of late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,9 @@ class Standing:
     started_at: float
     recent: Sequence[Attempt] = ()
     """What the session before sent last, on this one's clock: it still counts in the window."""
+    busy: Sequence[Sequence[int]] = ()
+    busy_until: float = 0.0
+    """The users to whom it sent much, all of it before this moment of the boot clock."""
 
     def close(self) -> None:
         """Close the files."""
@@ -113,7 +118,8 @@ async def take_up(folder: RunFolder, job: Job, terms: Terms) -> Standing | Summa
         labels = [source.name for source in found.sources]
         job.intake.go_on(mended.settled, labels, mended.tally.settled_rows)
         journal, census = _files(folder, lambda: folder.go_on(mended.files.results, mended.files.dead_letters))
-        return Standing(journal, census, mended.tally, mended.settled, found.started_at, mended.recent)
+        numbers = (mended.tally, mended.settled, found.started_at, mended.recent)
+        return Standing(journal, census, *numbers, found.busy, _known_until(found, job.clock))
     if action is Action.MOVE_ASIDE:
         folder.move_aside()
     standing = begin(folder, job)
@@ -124,6 +130,13 @@ async def take_up(folder: RunFolder, job: Job, terms: Terms) -> Standing | Summa
         standing.close()
         raise
     return standing
+
+
+def _known_until(found: Checkpoint, clock: Clock) -> float:
+    """Until when the session before can have sent: until a moment after its checkpoint, or the machine's start."""
+    if found.boot is None or boot_id() is None:
+        return clock.now()
+    return found.at + 1.0 if found.boot == boot_id() else 0.0
 
 
 def finished(folder: RunFolder, job: Job, found: Checkpoint) -> Summary:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,15 +16,13 @@ import anyio
 
 from moe_bulk import wire
 from moe_bulk.clock import Clock
-from moe_bulk.columns import Unsent
 from moe_bulk.config import Credentials, Network, Rate, Retry
 from moe_bulk.engine import Engine
 from moe_bulk.errors import ConfigError, Interrupted, JournalError, MoeBulkError, SourceError
+from moe_bulk.feeding import feed
 from moe_bulk.intake import Files, Intake, Reading, Rows
 from moe_bulk.naming import default_out
-from moe_bulk.outcome import Result
 from moe_bulk.pacing import Pace
-from moe_bulk.record import Position
 from moe_bulk.retry import Policy
 from moe_bulk.reuse import settings_that_matter
 from moe_bulk.run import Run, RunView
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from moe_bulk.channel import Channel
     from moe_bulk.config import FailureLimit
     from moe_bulk.errors import RunStopped
-    from moe_bulk.record import Record
+    from moe_bulk.outcome import Result
     from moe_bulk.reuse import IfChanged
     from moe_bulk.tally import Summary
 
@@ -109,6 +107,7 @@ class Uploader:
         self.notes: list[str] = []
         """What people should know about the pace that is shared with other processes."""
         self._policy = Policy(retry or Retry())
+        self._users = Users(self._network.timeout)
         self._client = client
         self._transport = transport
         self._stack = AsyncExitStack()
@@ -135,8 +134,7 @@ class Uploader:
                 self._share_pace(stack)
             await stack.enter_async_context(client)
             in_flight = self._network.most_in_flight
-            users = Users(self._network.timeout)
-            engine = Engine(client.attempt, self._pace, self._policy, users, self._clock, in_flight)
+            engine = Engine(client.attempt, self._pace, self._policy, self._users, self._clock, in_flight)
             self._engine = await stack.enter_async_context(engine)
             self._stack = stack.pop_all()
         return self
@@ -221,7 +219,8 @@ class Uploader:
         _refuse_unfinished(rows)
         intake = Intake(rows, reading, keep_in=folder_path.absolute().parent)
         settings = settings_that_matter(self._credentials, reading.columns, reading.format)
-        job = Job(intake, self.rate, self._clock, settings, max_failures, lambda: self._pace.throttle.pauses)
+        seen = (lambda: self._pace.throttle.pauses, self._users.busy)
+        job = Job(intake, self.rate, self._clock, settings, max_failures, *seen)
         try:
             await intake.open()
             with RunFolder.claim(folder_path, fresh=fresh) as folder:
@@ -229,6 +228,7 @@ class Uploader:
                 if not isinstance(standing, Standing):
                     return standing
                 self._pace.remember(standing.recent)
+                self._users.remember(standing.busy, standing.busy_until, self._clock.now())
                 run = Run(folder, job, standing)
                 view = RunView(run, intake, engine, self)
                 return await self._carry_out(engine, intake, run, lambda: watch(view) if watch is not None else None)
@@ -283,7 +283,7 @@ class Uploader:
         # A task of asyncio's own, which is cancelled once: in an anyio scope each `await` would be cancelled again, and
         # the caller's rows could not clean up (https://anyio.readthedocs.io/en/stable/cancellation.html).
         feeding = asyncio.create_task(
-            _feed(intake, channel, self._clock, run, partial(engine.halt, channel)), name="moe_bulk rows"
+            feed(intake, channel, self._clock, run, partial(engine.halt, channel)), name="moe_bulk rows"
         )
         try:
             yield channel
@@ -292,55 +292,6 @@ class Uploader:
             engine.leave(channel)  # before the rows have ended: those that outlive the cancellation go nowhere
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([feeding])
-
-
-async def _feed(
-    intake: Intake, channel: Channel, clock: Clock, run: Run | None, halt: Callable[[JournalError], None]
-) -> None:
-    """Read rows into the channel while there is room; whatever ends the reading is told to who reads the results."""
-    try:
-        async with aclosing(intake.batches()) as batches:
-            async for batch in batches:
-                for made in batch:
-                    if not channel.has_room and not await channel.wait_for_room():
-                        return
-                    _take_in(made, channel, clock, run)
-        channel.end()
-    except asyncio.CancelledError:
-        # Where it was not us, who leave the channel, nobody else would end it.
-        channel.end(SourceError("the rows cannot be read on: what they were waiting for was cancelled"))
-        raise
-    except JournalError as error:  # what cannot be written down is not sent, rows that were taken in before included
-        halt(error)
-    except Exception as error:  # noqa: BLE001  the caller's own iterable may raise anything: it is the caller's to see
-        channel.end(error)
-
-
-def _take_in(made: Record | Unsent | Position, channel: Channel, clock: Clock, run: Run | None) -> None:
-    if isinstance(made, Position):
-        if run is not None:
-            run.skip(made)
-        return
-    if run is not None:
-        made = run.take_in(made)
-    if isinstance(made, Unsent):
-        channel.pass_on(_unsent(made, clock))
-    else:
-        channel.put(made)
-
-
-def _unsent(made: Unsent, clock: Clock) -> Result:
-    return Result(
-        position=made.row.position,
-        status=made.status,
-        row=made.row,
-        customer_id=made.customer_id,
-        device_id=made.device_id,
-        reason=made.reason,
-        settled_at=clock.epoch(),
-        mapping=made.mapping,
-        keys=made.keys,
-    )
 
 
 def _out(rows: Rows, out: str | os.PathLike[str] | None) -> Path:

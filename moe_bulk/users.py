@@ -13,19 +13,22 @@ from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+from zlib import crc32
 
 from moe_bulk.config import Rate
 from moe_bulk.errors import ConfigError
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 CELLS = 2**14
 BUCKETS = 30
 """Buckets a window: a request counts for up to a thirtieth of the window too long."""
 HIGHEST_COUNT = 65_535
 """What two bytes hold; the counters of all cells take 5 MB, and 16 MB where a request may take ten minutes."""
+REMEMBERED = 0.05
+"""The share of what a cell may hold from which on a run's next session is told of it."""
 ROUNDING = 0.001
 """Seconds; whoever looks again does so when the bucket has moved on by any rounding."""
 
@@ -67,8 +70,8 @@ class Users:
         self._least = min(window.limit for window in self._windows)
 
     def cell(self, customer_id: str) -> int:
-        """Where a user is counted."""
-        return hash(customer_id) % self._cells
+        """Where a user is counted; the same in every process, for what one session tells the next."""
+        return crc32(customer_id.encode("utf-8", "surrogatepass")) % self._cells
 
     def has_room(self, cell: int, now: float) -> bool:
         """True when one more request may be sent this very moment."""
@@ -94,6 +97,29 @@ class Users:
     def given_up(self, cell: int, taken: float, now: float) -> None:
         """No answer came to what was sent at `taken`, and its connection was aborted: it may still arrive."""
         self._close(cell, max(taken + self._timeout, now) + GRACE, now)
+
+    def busy(self, now: float) -> list[list[int]]:
+        """Of cells that hold a good part of what they may: the cell and, for each window, how many count now.
+
+        It is what the next session of a run needs: a user of any other cell stays below MoEngage's limits though nobody
+        remembers what it got, for the tenth that is left to the user's own apps is more.
+        """
+        found = {
+            cell
+            for window in self._windows
+            if max(window.sums) >= window.limit * REMEMBERED  # hardly ever, and quickly seen
+            for cell, count in enumerate(window.sums)
+            if count >= window.limit * REMEMBERED
+        }
+        return [
+            [cell, *(window.over(cell, now) + self._open[cell] for window in self._windows)] for cell in sorted(found)
+        ]
+
+    def remember(self, busy: Iterable[Iterable[int]], end: float, now: float) -> None:
+        """Count what an earlier session said of its busy cells; all of it was over at `end`."""
+        for cell, *counts in busy:
+            for window, count in zip(self._windows, counts, strict=False):
+                window.add(cell % self._cells, min(end, now), now, min(count, HIGHEST_COUNT))
 
     def _close(self, cell: int, end: float, now: float) -> None:
         self._open[cell] -= 1
@@ -129,13 +155,15 @@ class _Window:
             self._move_on(cell, bucket)
         return self.sums[cell]
 
-    def add(self, cell: int, end: float, now: float) -> None:
-        """Count a request until one window after its `end`."""
+    def add(self, cell: int, end: float, now: float, count: int = 1) -> None:
+        """Count a request, or several, until one window after their `end`."""
         bucket = int(now // self._width)
         if bucket > self._moved[cell]:
             self._move_on(cell, bucket)
-        self._counts[cell * self._size + int(end // self._width) % self._size] += 1
-        self.sums[cell] += 1
+        of = int(end // self._width)
+        if of >= bucket - BUCKETS:  # else it has passed
+            self._counts[cell * self._size + of % self._size] += count
+            self.sums[cell] += count
 
     def moves_on_at(self, cell: int) -> float:
         """When the oldest bucket is forgotten, or the one being filled if all are empty: what is open may end in it."""

@@ -55,6 +55,7 @@ ROOMS = """
     rundir
     standing          awaits
     run               awaits
+    feeding           awaits
     uploader          awaits
     progress          awaits
     sandbox           awaits

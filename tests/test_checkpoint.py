@@ -81,6 +81,7 @@ _TIME = st.floats(0, 4e9)
         sessions=st.integers(1, 99),
         finished=st.booleans(),
         final_dead_letter=st.none() | st.integers(0, 2**50),
+        busy=st.lists(st.lists(st.integers(0, 9), min_size=1)),
     )
 )
 def test_what_is_written_is_what_is_read(checkpoint: Checkpoint) -> None:

@@ -52,6 +52,34 @@ def test_limits_that_make_no_sense(limit: int, percent: int) -> None:
 # --- one cell --------------------------------------------------------------------------------------------------------
 
 
+def test_the_next_session_is_told_of_busy_cells() -> None:
+    """What a cell holds, on its way included, counts there from the session's end on; what is little is not told."""
+    before = users(Rate(40, 60.0), Rate(1000, 3600.0), cells=3)
+    for cell, count in ((0, 30), (1, 1), (2, 49)):
+        sent(before, count, cell)
+        for _ in range(min(count, 28)):
+            before.answered(cell, 100.0)
+    assert [[0, 30, 30], [2, 49, 49]] == before.busy(101.0)
+    after = users(Rate(40, 60.0), Rate(1000, 3600.0), cells=3)
+    after.remember(before.busy(101.0), 102.0, 110.0)
+    assert [True, True, False] == [after.has_room(cell, 110.0) for cell in range(3)]
+    sent(after, 10)
+    assert not after.has_room(0, 110.0)
+    assert [False, True] == [after.has_room(2, 102.0 + each) for each in (WINDOW - 0.1, WINDOW + BUCKET + 0.1)]
+
+
+def test_what_has_passed_before_the_session_is_forgotten() -> None:
+    """A run that goes on the day after holds nobody back."""
+    one = users(Rate(2, 60.0))
+    one.remember([[0, 2]], 100.0, 90_000.0)
+    assert one.has_room(0, 90_000.0)
+
+
+def test_a_user_has_the_same_cell_in_every_process() -> None:
+    """Sessions talk of cells, so they must mean the same; a lone surrogate has one, too."""
+    assert [1556, 2439] == [Users(TIMEOUT).cell(each) for each in ("user-1", "\udcff")]
+
+
 def test_what_is_on_its_way_counts() -> None:
     """The limit is used up by requests without an answer, however long ago they were sent."""
     one = users(Rate(2, 60.0))
