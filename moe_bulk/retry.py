@@ -20,25 +20,43 @@ if TYPE_CHECKING:
 OUTAGE_RECORDS = 20
 """Different records that fail with no sign of life between them: that is no longer their own affair."""
 DOOM_RECORDS = 3
+SUSPICIOUS_RECORDS = 5
+"""Different records that fail in a row: from then on others go before those that failed, to find out what it is."""
 FIRST_PROBE = 1.0
 LONGEST_PROBE = 30.0
-PROBES_FREE = 3
-"""Probes that a record may fail before it pays for its tries again, if others are accepted meanwhile."""
+OUTLIVED_FREE = 3
+"""How often a record may fail again, others having got through since its last failure, before it is itself to blame."""
 
 
 @dataclass(slots=True)
 class Trials:
-    """What one record has been through: tries that count, tries that were free, probes that it failed."""
+    """What one record has been through: tries that count, tries that were free, failures that others have outlived."""
 
     tries: int = 0
     free: int = 0
-    probes: int = 0
-    lives_at_probe: int = 0
+    outlived: int = 0
+    _lives_at_failure: int | None = None
 
     @property
     def attempts(self) -> int:
         """All of them."""
         return self.tries + self.free
+
+    @property
+    def to_blame(self) -> bool:
+        """True when it failed again and again while others got through: its failures tell nothing of the service."""
+        return self.outlived >= OUTLIVED_FREE
+
+    def failed(self, lives: int) -> None:
+        """Note a failure; `lives` is the number of signs of life so far."""
+        if self._lives_at_failure is not None and lives > self._lives_at_failure:
+            self.outlived += 1
+        self._lives_at_failure = lives
+
+    def give_back(self, tries: int) -> None:
+        """So many of its tries were not its own affair."""
+        self.tries -= tries
+        self.free += tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +86,16 @@ Decision = Settle | Wait | Stop
 class Outage:
     """Is the service there? Declared when `OUTAGE_RECORDS` different records fail in a row; ended by a sign of life.
 
-    While it lasts, one record at a time probes, at growing intervals.
+    While it lasts, one record at a time probes, at growing intervals. What the records that led to it have paid, they
+    get back.
     """
 
     def __init__(self, limit: float) -> None:
         self.declared_at: float | None = None
         self.lives = 0
         self._limit = limit
-        self._failed: set[Hashable] = set()
+        self._failed: dict[Hashable, tuple[Trials, int]] = {}
+        """Those that failed since the last sign of life, and how many tries each had paid for before."""
         self._interval = FIRST_PROBE
         self._next_probe = 0.0
         self._probing: Hashable | None = None
@@ -85,6 +105,11 @@ class Outage:
         """True while the service counts as gone."""
         return self.declared_at is not None
 
+    @property
+    def suspected(self) -> bool:
+        """True while it is worth finding out whether others fail, too."""
+        return self.declared or len(self._failed) >= SUSPICIOUS_RECORDS
+
     def alive(self) -> None:
         """A record was accepted or refused for its own sake: the service is there."""
         self.lives += 1
@@ -93,29 +118,34 @@ class Outage:
         self._probing = None
         self._interval = FIRST_PROBE
 
-    def trouble(self, record: Hashable, now: float) -> bool:
-        """Note that an attempt of `record` came to nothing; True where it was the probe."""
-        if self.declared_at is None:
-            self._failed.add(record)
+    def trouble(self, record: Hashable, trials: Trials, now: float) -> None:
+        """Charge an attempt of `record` that came to nothing, unless the service is to blame."""
+        trials.failed(self.lives)
+        if not self.declared or trials.to_blame:
+            trials.tries += 1
+        else:
+            trials.free += 1
+        if self.declared:
+            self.withdrawn(record, now)
+        elif not trials.to_blame:
+            self._failed.setdefault(record, (trials, trials.tries - 1))
             if len(self._failed) >= OUTAGE_RECORDS:
-                self.declared_at = now
-                self._next_probe = now + self._interval
-            return False
-        if record != self._probing:
-            return False
-        self._probe_later(now, self.declared_at)
-        return True
+                self._declare(now)
+
+    def _declare(self, now: float) -> None:
+        self.declared_at = now
+        self._next_probe = now + self._interval
+        for trials, paid_before in self._failed.values():
+            trials.give_back(trials.tries - paid_before)
+        self._failed.clear()
 
     def withdrawn(self, record: Hashable, now: float) -> None:
-        """An attempt of `record` was answered, but not by a sign of life: a 429, a refusal of the account."""
+        """An attempt of `record` is over without a sign of life: where it was the probe, the next one may go later."""
         if self.declared_at is not None and record == self._probing:
-            self._probe_later(now, self.declared_at)
-
-    def _probe_later(self, now: float, declared_at: float) -> None:
-        self._probing = None
-        self._interval = min(LONGEST_PROBE, self._interval * 2)
-        # The last look is taken when the patience ends, not after it.
-        self._next_probe = min(now + self._interval, declared_at + self._limit)
+            self._probing = None
+            self._interval = min(LONGEST_PROBE, self._interval * 2)
+            # The last look is taken when the patience ends, not after it.
+            self._next_probe = min(now + self._interval, self.declared_at + self._limit)
 
     def send_at(self, now: float) -> float | None:
         """When the next request may be sent: now, at the next probe's time, or None while a probe is on its way."""
@@ -171,7 +201,7 @@ class Policy:
                 trials.free += 1
                 return self._again(outcome, trials)
             case Verdict.TROUBLE:  # pragma: no branch  there is no other
-                self._charge(record, trials, now)
+                self.outage.trouble(record, trials, now)
                 return self._again(outcome, trials)
 
     def _expired(self) -> ServiceUnavailable:
@@ -187,24 +217,6 @@ class Policy:
             return Settle(Status.REJECTED)
         self._doomed.clear()
         return Stop(AccountRefused(_refused(outcome)))
-
-    def _charge(self, record: Hashable, trials: Trials, now: float) -> None:
-        """Count the try: free during an outage, but for a record that fails its probes while others get through."""
-        declared = self.outage.declared
-        probe = self.outage.trouble(record, now)
-        if not declared:
-            trials.tries += 1
-            return
-        if not probe:  # it was on its way when the outage was declared
-            trials.free += 1
-            return
-        if trials.probes == 0:
-            trials.lives_at_probe = self.outage.lives
-        trials.probes += 1
-        if trials.probes > PROBES_FREE and self.outage.lives > trials.lives_at_probe:
-            trials.tries += 1
-        else:
-            trials.free += 1
 
     def _again(self, outcome: Outcome, trials: Trials) -> Decision:
         if trials.tries >= self._retry.tries or trials.free >= self._retry.free_tries:
