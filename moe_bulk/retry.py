@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 OUTAGE_RECORDS = 20
 """Different records that fail with no sign of life between them: that is no longer their own affair."""
 DOOM_RECORDS = 3
-SUSPICIOUS_RECORDS = 5
-"""Different records that fail in a row: from then on others go before those that failed, to find out what it is."""
+SUSPICIOUS_RECORDS = 2
+"""Different records that fail in a row: from then on others go before those that failed, to find out what it is. Where
+few are on their way and each fails late, these would else use up all their tries before so many others have failed."""
+NOT_REACHED = frozenset({"certificate refused", "connection refused", "name not resolved", "no connection"})
+"""Troubles in which no record was sent, so that none can be to blame: each try counts like another record's failure."""
 FIRST_PROBE = 1.0
 LONGEST_PROBE = 30.0
 OUTLIVED_FREE = 3
@@ -118,17 +121,18 @@ class Outage:
         self._probing = None
         self._interval = FIRST_PROBE
 
-    def trouble(self, record: Hashable, trials: Trials, now: float) -> None:
+    def trouble(self, record: Hashable, trials: Trials, now: float, *, reached: bool = True) -> None:
         """Charge an attempt of `record` that came to nothing, unless the service is to blame."""
-        trials.failed(self.lives)
-        if not self.declared or trials.to_blame:
+        if reached:
+            trials.failed(self.lives)
+        if not self.declared or (reached and trials.to_blame):
             trials.tries += 1
         else:
             trials.free += 1
         if self.declared:
             self.withdrawn(record, now)
-        elif not trials.to_blame:
-            self._failed.setdefault(record, (trials, trials.tries - 1))
+        elif not (reached and trials.to_blame):
+            self._failed.setdefault(record if reached else object(), (trials, trials.tries - 1))
             if len(self._failed) >= OUTAGE_RECORDS:
                 self._declare(now)
 
@@ -136,7 +140,7 @@ class Outage:
         self.declared_at = now
         self._next_probe = now + self._interval
         for trials, paid_before in self._failed.values():
-            trials.give_back(trials.tries - paid_before)
+            trials.give_back(max(0, trials.tries - paid_before))
         self._failed.clear()
 
     def withdrawn(self, record: Hashable, now: float) -> None:
@@ -201,7 +205,7 @@ class Policy:
                 trials.free += 1
                 return self._again(outcome, trials)
             case Verdict.TROUBLE:  # pragma: no branch  there is no other
-                self.outage.trouble(record, trials, now)
+                self.outage.trouble(record, trials, now, reached=outcome.error not in NOT_REACHED)
                 return self._again(outcome, trials)
 
     def _expired(self) -> ServiceUnavailable:

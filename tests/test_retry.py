@@ -225,14 +225,28 @@ def test_the_last_try_that_declares_an_outage_is_not_the_last() -> None:
     assert (7, 1) == (trials.tries, trials.free)
 
 
-def test_others_go_first_once_several_have_failed() -> None:
-    """From the fifth record that fails in a row on it is worth finding out whether all do, until a sign of life."""
+def test_a_record_that_was_not_sent_is_not_to_blame() -> None:
+    """Without a connection every try is a sign of an outage, whosever it is: 20 of three records' make one."""
+    of, through = policy(), [Trials() for _ in range(3)]
+    for number in range(OUTAGE_RECORDS):
+        assert not of.outage.declared
+        refused = Outcome(Verdict.TROUBLE, error="connection refused")
+        decide(of, number % 3, refused, through[number % 3])
+    assert of.outage.declared
+    assert [(0, 7), (0, 7), (0, 6)] == [(trials.tries, trials.free) for trials in through]
+    decide(of, "good", ACCEPTED)
+    decide(of, 0, refused, through[0])
+    assert 0 == through[0].outlived
+
+
+def test_others_go_first_once_two_have_failed() -> None:
+    """From the second record that fails in a row on it is worth finding out whether all do, until a sign of life."""
     of = policy()
     suspected = []
-    for number in range(5):
+    for name in "aab":
+        decide(of, name, BROKEN)
         suspected.append(of.outage.suspected)
-        decide(of, number, BROKEN)
-    assert [[False] * 5, True] == [suspected, of.outage.suspected]
+    assert [False, False, True] == suspected
     decide(of, "other", ACCEPTED)
     assert not of.outage.suspected
     declare(of)
