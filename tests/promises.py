@@ -200,6 +200,59 @@ def _seen_by_many(story: Story, disaster: Disaster) -> bool:
     return len(heads(sessions[-1], began) - away - story.world.poison) >= OUTAGE_RECORDS
 
 
+def an_outage_costs_no_tries(story: Story) -> None:
+    """A record pays for its failures, but not for those of an outage nor for those that led to it.
+
+    Unless it is itself to blame: three times it failed again though others had got through since.
+    """
+    for session in story.sessions:
+        account = Account()
+        for judged in session.judged:
+            account.enter(judged)
+            assert account.tries[judged.number] == judged.tries
+            assert (account.outlived[judged.number] >= 3) == judged.to_blame
+
+
+class Account:
+    """Keeps the books of one session for itself, from outcomes and from when outages were declared."""
+
+    def __init__(self) -> None:
+        self.tries: Counter[int] = Counter()
+        self.outlived: Counter[int] = Counter()
+        self._since_life: list[int] = []
+        """The rows that paid for a failure after the last sign of life."""
+        self._failed: set[int] = set()
+        """Those that failed, and others have not got through since."""
+        self._outlivable: set[int] = set()
+
+    def enter(self, judged: Judged) -> None:
+        """Enter one decision."""
+        row, verdict = judged.number, judged.outcome.verdict
+        if verdict is Verdict.TROUBLE:
+            self._trouble(judged)
+        elif verdict is not Verdict.THROTTLED:
+            self.tries[row] += 1
+        if verdict in {Verdict.ACCEPTED, Verdict.REJECTED}:
+            self._since_life.clear()
+            self._outlivable |= self._failed
+            self._failed.clear()
+
+    def _trouble(self, judged: Judged) -> None:
+        row, was_sent = judged.number, judged.outcome.error != "connection refused"
+        if was_sent:
+            self.outlived[row] += row in self._outlivable
+            self._outlivable.discard(row)
+            self._failed.add(row)
+        to_blame = was_sent and self.outlived[row] >= 3
+        if not judged.declared[0] or to_blame:
+            self.tries[row] += 1
+            if not to_blame:
+                self._since_life.append(row)
+        if judged.declared == (False, True):
+            self.tries.subtract(self._since_life)
+            self._since_life.clear()
+
+
 def patience_ends_resumable(story: Story) -> None:
     """A run that stops because nothing was accepted for so long has given nothing up meanwhile."""
     for session in story.sessions:
@@ -268,5 +321,6 @@ PROMISES: tuple[Callable[[Story], None], ...] = (
     probes_only,
     full_pace_after_it,
     nothing_is_lost_in_an_outage,
+    an_outage_costs_no_tries,
     patience_ends_resumable,
 )
