@@ -211,8 +211,8 @@ class Policy:
     def _expired(self) -> ServiceUnavailable:
         return ServiceUnavailable(
             f"MoEngage has accepted nothing for {self._retry.outage_limit / 60:g} minutes (--outage-limit); "
-            f"nothing was given up: {AGAIN} when the service is back. If it accepts other records, it breaks at the very "
-            "rows that are left: with --tries 1 each run gives up on some of them"
+            f"nothing was given up: {AGAIN} when the service is back. If it accepts other records, it breaks at the "
+            "very rows that are left: with --tries 1 each run gives up on some of them"
         )
 
     def _refused(self, record: Hashable, outcome: Outcome, trials: Trials) -> Decision:
