@@ -172,13 +172,30 @@ def test_a_slow_start_back_to_what_was_got() -> None:
 
 
 def test_without_a_whole_window_nothing_is_known() -> None:
-    """Before it has sent for a whole window, or after a longer silence, the pace comes back to the limit."""
+    """Before it has sent for a whole window, or after a silence that no pause explains, all of the pace comes back."""
     for throttle in (shared(6, until=155), shared(0)):
         assert 1.0 == throttle.share(throttle.paused_until + 10)
-    throttle = shared(6)
+    throttle = Throttle(Rate(600, 60.0))
+    for second in (*range(100, 200), *range(215, 240)):
+        for _ in range(6):
+            throttle.note(ACCEPTED, second, second)
     for _ in range(6):
-        throttle.note(throttled(), 1000.0, 1000.0)
-    assert 1.0 == throttle.share(1100.0)
+        throttle.note(throttled(), 240.0, 240.0)
+    assert (1, 1.0) == (throttle.pauses, throttle.share(throttle.paused_until + 10))
+
+
+def test_a_pause_is_no_silence() -> None:
+    """Half a minute in which the service asked for nothing to be sent is part of the window."""
+    throttle = Throttle(Rate(600, 60.0))
+    for second in (*range(100, 200), *range(230, 260)):
+        for _ in range(8):
+            throttle.note(ACCEPTED, second, second)
+        if second == 199:
+            throttle.note(Outcome(Verdict.ACCEPTED, 200, remaining=0, reset_after=30.0), second, second)
+    for _ in range(6):
+        throttle.note(throttled(), 259.5, 259.5)
+    assert 2 == throttle.pauses
+    assert 0.9 * 30 * 8 / 600 == pytest.approx(throttle.share(throttle.paused_until + 10), abs=0.002)
 
 
 def test_what_was_got_is_at_least_the_floor() -> None:

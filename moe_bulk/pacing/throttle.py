@@ -23,6 +23,8 @@ KEPT = 0.9
 too, that is what they leave, or more: a service that counts by the minute says so only when the minute is full."""
 CREEP = 0.01
 """Share of the limit by which the pace goes beyond that in the next window, and by twice as much in each one after."""
+LONGEST_LOOK = 60.0
+"""Seconds of the past that it looks at."""
 DEFAULT_PAUSE = 1.0
 """Seconds to pause where the service does not say how long."""
 
@@ -59,7 +61,7 @@ class Throttle:
         throttled, used_up = outcome.verdict is Verdict.THROTTLED, outcome.remaining == 0
         if outcome.http_status is None:
             return
-        self._got.note(0 if throttled else 1, now)
+        self._got.note(0 if throttled else 1, now, self.paused_until)
         if throttled or used_up:
             self._asked_until = max(self._asked_until, now + _asked(outcome))
         if sent > self._paused_at:
@@ -90,18 +92,19 @@ class Throttle:
 
 
 class _LastWindow:
-    """Which share of the limit was got in the last window: counted in sixtieths of it."""
+    """Which share of the limit was got in the last window, or the last minute of a longer one: counted in sixtieths."""
 
     def __init__(self, rate: Rate) -> None:
-        self.seconds = rate.per
-        self._limit = rate.limit
+        self.seconds = min(rate.per, LONGEST_LOOK)
+        self._limit = rate.per_second * self.seconds
         self._parts: deque[list[int]] = deque()
         self._began: float | None = None
         self._last = 0.0
 
-    def note(self, got: int, now: float) -> None:
+    def note(self, got: int, now: float, paused_until: float) -> None:
         """Count an answer: 1 where the request got through to the service, 0 where the limit was in the way."""
-        if self._began is None or now - self._last > self.seconds:
+        silence = now - max(self._last, paused_until)
+        if self._began is None or silence > self.seconds / 6:  # an outage, say: it tells nothing about the limit
             self._began = now
             self._parts.clear()
         self._last = now
