@@ -56,10 +56,10 @@ class Trials:
             self.outlived += 1
         self._lives_at_failure = lives
 
-    def give_back(self, tries: int) -> None:
-        """So many of its tries were not its own affair."""
-        self.tries -= tries
-        self.free += tries
+    def give_back(self) -> None:
+        """One of its tries was not its own affair."""
+        self.tries -= 1
+        self.free += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ class Outage:
         self.declared_at: float | None = None
         self.lives = 0
         self._limit = limit
-        self._failed: dict[Hashable, tuple[Trials, int]] = {}
-        """Those that failed since the last sign of life, and how many tries each had paid for before."""
+        self._failed: dict[Hashable, list[Trials]] = {}
+        """Those that failed since the last sign of life, and whom to give back each try that was paid for."""
         self._interval = FIRST_PROBE
         self._next_probe = 0.0
         self._probing: Hashable | None = None
@@ -132,15 +132,16 @@ class Outage:
         if self.declared:
             self.withdrawn(record, now)
         elif not (reached and trials.to_blame):
-            self._failed.setdefault(record if reached else object(), (trials, trials.tries - 1))
+            self._failed.setdefault(record if reached else object(), []).append(trials)
             if len(self._failed) >= OUTAGE_RECORDS:
                 self._declare(now)
 
     def _declare(self, now: float) -> None:
         self.declared_at = now
         self._next_probe = now + self._interval
-        for trials, paid_before in self._failed.values():
-            trials.give_back(max(0, trials.tries - paid_before))
+        for paid in self._failed.values():
+            for trials in paid:
+                trials.give_back()
         self._failed.clear()
 
     def withdrawn(self, record: Hashable, now: float) -> None:

@@ -474,3 +474,12 @@ def test_an_acceptance_at_the_limit_saves_the_run() -> None:
     of.outage.sending("a")
     assert Settle(Status.ACCEPTED) == decide(of, "a", ACCEPTED, now=90.0)
     assert not of.outage.over_limit(90.0)
+
+
+def test_a_record_to_blame_gets_back_what_was_not_its_fault() -> None:
+    """Of its tries before an outage those without a connection are given back, the others stay paid."""
+    of, poison = policy(), Trials(outlived=3)
+    decide(of, "poison", Outcome(Verdict.TROUBLE, error="connection refused"), poison)
+    decide(of, "poison", BROKEN, poison)
+    declare(of)
+    assert (1, 1) == (poison.tries, poison.free)
