@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 OUTAGE_RECORDS = 20
 """Different records that fail with no sign of life between them: that is no longer their own affair."""
 DOOM_RECORDS = 3
-SUSPICIOUS_RECORDS = 2
-"""Different records that fail in a row: from then on others go before those that failed, to find out what it is. Where
-few are on their way and each fails late, these would else use up all their tries before so many others have failed."""
+SUSPICIOUS = 2
+"""Failures in a row: from then on others go before those that failed, to find out what it is. Where few are on their
+way and each fails late, these would else use up all their tries before so many others have failed."""
 NOT_REACHED = frozenset({"certificate refused", "connection refused", "name not resolved", "no connection"})
 """Troubles in which no record was sent, so that none can be to blame: each try counts like another record's failure."""
 FIRST_PROBE = 1.0
@@ -99,6 +99,7 @@ class Outage:
         self._limit = limit
         self._failed: dict[Hashable, list[Trials]] = {}
         """Those that failed since the last sign of life, and whom to give back each try that was paid for."""
+        self._in_a_row = 0
         self._interval = FIRST_PROBE
         self._next_probe = 0.0
         self._probing: Hashable | None = None
@@ -111,11 +112,12 @@ class Outage:
     @property
     def suspected(self) -> bool:
         """True while it is worth finding out whether others fail, too."""
-        return self.declared or len(self._failed) >= SUSPICIOUS_RECORDS
+        return self.declared or self._in_a_row >= SUSPICIOUS
 
     def alive(self) -> None:
         """A record was accepted or refused for its own sake: the service is there."""
         self.lives += 1
+        self._in_a_row = 0
         self._failed.clear()
         self.declared_at = None
         self._probing = None
@@ -123,6 +125,7 @@ class Outage:
 
     def trouble(self, record: Hashable, trials: Trials, now: float, *, reached: bool = True) -> None:
         """Charge an attempt of `record` that came to nothing, unless the service is to blame."""
+        self._in_a_row += 1
         if reached:
             trials.failed(self.lives)
         if not self.declared or (reached and trials.to_blame):
