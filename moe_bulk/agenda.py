@@ -137,9 +137,9 @@ class Agenda:
     def next(self, now: float, *, retries_first: bool = True) -> Entry | None:
         """Take the next entry that may be sent, if there is one; it has room for the user until another one is sent.
 
-        Retries that are due go before the other entries of their stream, or behind them.
+        Retries that are due go before the other entries of their stream, or wait until there are no others.
         """
-        while self._retries and self._retries[0][0] <= now:
+        while (retries_first or not self._turns) and self._retries and self._retries[0][0] <= now:
             entry = heapq.heappop(self._retries)[2]
             entry.sender.retrying -= 1
             self._ready(entry, first=retries_first)

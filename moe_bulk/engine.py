@@ -255,7 +255,7 @@ class Engine:
         while self._error is None:
             now, was_full = self._clock.now(), self._is_full()
             # In an outage a record that failed goes to the end of the queue: each probe is another one.
-            entry = self.agenda.next(now, retries_first=not self.outage)
+            entry = self.agenda.next(now, retries_first=not self._policy.outage.suspected)
             self._tell_of_room(was_full)
             if entry is not None:
                 return entry
@@ -325,6 +325,10 @@ class Engine:
                 sender.wake()
 
     def _judge(self, entry: Entry, outcome: Outcome, now: float) -> None:
+        if outcome is ABORTED and entry.sender.halted:  # our own doing: it says nothing about the service
+            self._policy.outage.withdrawn(entry, now)
+            self._done(entry)
+            return
         decision = self._policy.decide(entry, outcome, entry.trials, now)
         if entry.sender.halted and outcome.verdict not in (Verdict.ACCEPTED, Verdict.REJECTED):
             self._done(entry)  # being stopped is no failure of the record: it stays unsettled

@@ -20,25 +20,46 @@ if TYPE_CHECKING:
 OUTAGE_RECORDS = 20
 """Different records that fail with no sign of life between them: that is no longer their own affair."""
 DOOM_RECORDS = 3
+SUSPICIOUS = 2
+"""Failures in a row: from then on others go before those that failed, to find out what it is. Where few are on their
+way and each fails late, these would else use up all their tries before so many others have failed."""
+NOT_REACHED = frozenset({"certificate refused", "connection refused", "name not resolved", "no connection"})
+"""Troubles in which no record was sent, so that none can be to blame: each try counts like another record's failure."""
 FIRST_PROBE = 1.0
 LONGEST_PROBE = 30.0
-PROBES_FREE = 3
-"""Probes that a record may fail before it pays for its tries again, if others are accepted meanwhile."""
+OUTLIVED_FREE = 3
+"""How often a record may fail again, others having got through since its last failure, before it is itself to blame."""
 
 
 @dataclass(slots=True)
 class Trials:
-    """What one record has been through: tries that count, tries that were free, probes that it failed."""
+    """What one record has been through: tries that count, tries that were free, failures that others have outlived."""
 
     tries: int = 0
     free: int = 0
-    probes: int = 0
-    lives_at_probe: int = 0
+    outlived: int = 0
+    _lives_at_failure: int | None = None
 
     @property
     def attempts(self) -> int:
         """All of them."""
         return self.tries + self.free
+
+    @property
+    def to_blame(self) -> bool:
+        """True when it failed again and again while others got through: its failures tell nothing of the service."""
+        return self.outlived >= OUTLIVED_FREE
+
+    def failed(self, lives: int) -> None:
+        """Note a failure; `lives` is the number of signs of life so far."""
+        if self._lives_at_failure is not None and lives > self._lives_at_failure:
+            self.outlived += 1
+        self._lives_at_failure = lives
+
+    def give_back(self) -> None:
+        """One of its tries was not its own affair."""
+        self.tries -= 1
+        self.free += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +89,17 @@ Decision = Settle | Wait | Stop
 class Outage:
     """Is the service there? Declared when `OUTAGE_RECORDS` different records fail in a row; ended by a sign of life.
 
-    While it lasts, one record at a time probes, at growing intervals.
+    While it lasts, one record at a time probes, at growing intervals. What the records that led to it have paid, they
+    get back.
     """
 
     def __init__(self, limit: float) -> None:
         self.declared_at: float | None = None
         self.lives = 0
         self._limit = limit
-        self._failed: set[Hashable] = set()
+        self._failed: dict[Hashable, list[Trials]] = {}
+        """Those that failed since the last sign of life, and whom to give back each try that was paid for."""
+        self._in_a_row = 0
         self._interval = FIRST_PROBE
         self._next_probe = 0.0
         self._probing: Hashable | None = None
@@ -85,37 +109,51 @@ class Outage:
         """True while the service counts as gone."""
         return self.declared_at is not None
 
+    @property
+    def suspected(self) -> bool:
+        """True while it is worth finding out whether others fail, too."""
+        return self.declared or self._in_a_row >= SUSPICIOUS
+
     def alive(self) -> None:
         """A record was accepted or refused for its own sake: the service is there."""
         self.lives += 1
+        self._in_a_row = 0
         self._failed.clear()
         self.declared_at = None
         self._probing = None
         self._interval = FIRST_PROBE
 
-    def trouble(self, record: Hashable, now: float) -> bool:
-        """Note that an attempt of `record` came to nothing; True where it was the probe."""
-        if self.declared_at is None:
-            self._failed.add(record)
+    def trouble(self, record: Hashable, trials: Trials, now: float, *, reached: bool = True) -> None:
+        """Charge an attempt of `record` that came to nothing, unless the service is to blame."""
+        self._in_a_row += 1
+        if reached:
+            trials.failed(self.lives)
+        if not self.declared or (reached and trials.to_blame):
+            trials.tries += 1
+        else:
+            trials.free += 1
+        if self.declared:
+            self.withdrawn(record, now)
+        elif not (reached and trials.to_blame):
+            self._failed.setdefault(record if reached else object(), []).append(trials)
             if len(self._failed) >= OUTAGE_RECORDS:
-                self.declared_at = now
-                self._next_probe = now + self._interval
-            return False
-        if record != self._probing:
-            return False
-        self._probe_later(now, self.declared_at)
-        return True
+                self._declare(now)
+
+    def _declare(self, now: float) -> None:
+        self.declared_at = now
+        self._next_probe = now + self._interval
+        for paid in self._failed.values():
+            for trials in paid:
+                trials.give_back()
+        self._failed.clear()
 
     def withdrawn(self, record: Hashable, now: float) -> None:
-        """An attempt of `record` was answered, but not by a sign of life: a 429, a refusal of the account."""
+        """An attempt of `record` is over without a sign of life: where it was the probe, the next one may go later."""
         if self.declared_at is not None and record == self._probing:
-            self._probe_later(now, self.declared_at)
-
-    def _probe_later(self, now: float, declared_at: float) -> None:
-        self._probing = None
-        self._interval = min(LONGEST_PROBE, self._interval * 2)
-        # The last look is taken when the patience ends, not after it.
-        self._next_probe = min(now + self._interval, declared_at + self._limit)
+            self._probing = None
+            self._interval = min(LONGEST_PROBE, self._interval * 2)
+            # The last look is taken when the patience ends, not after it.
+            self._next_probe = min(now + self._interval, self.declared_at + self._limit)
 
     def send_at(self, now: float) -> float | None:
         """When the next request may be sent: now, at the next probe's time, or None while a probe is on its way."""
@@ -171,13 +209,14 @@ class Policy:
                 trials.free += 1
                 return self._again(outcome, trials)
             case Verdict.TROUBLE:  # pragma: no branch  there is no other
-                self._charge(record, trials, now)
+                self.outage.trouble(record, trials, now, reached=outcome.error not in NOT_REACHED)
                 return self._again(outcome, trials)
 
     def _expired(self) -> ServiceUnavailable:
         return ServiceUnavailable(
             f"MoEngage has accepted nothing for {self._retry.outage_limit / 60:g} minutes (--outage-limit); "
-            f"nothing was given up: {AGAIN} when the service is back"
+            f"nothing was given up: {AGAIN} when the service is back. If it accepts other records, it breaks at the "
+            "very rows that are left: with --tries 1 each run gives up on some of them"
         )
 
     def _refused(self, record: Hashable, outcome: Outcome, trials: Trials) -> Decision:
@@ -187,24 +226,6 @@ class Policy:
             return Settle(Status.REJECTED)
         self._doomed.clear()
         return Stop(AccountRefused(_refused(outcome)))
-
-    def _charge(self, record: Hashable, trials: Trials, now: float) -> None:
-        """Count the try: free during an outage, but for a record that fails its probes while others get through."""
-        declared = self.outage.declared
-        probe = self.outage.trouble(record, now)
-        if not declared:
-            trials.tries += 1
-            return
-        if not probe:  # it was on its way when the outage was declared
-            trials.free += 1
-            return
-        if trials.probes == 0:
-            trials.lives_at_probe = self.outage.lives
-        trials.probes += 1
-        if trials.probes > PROBES_FREE and self.outage.lives > trials.lives_at_probe:
-            trials.tries += 1
-        else:
-            trials.free += 1
 
     def _again(self, outcome: Outcome, trials: Trials) -> Decision:
         if trials.tries >= self._retry.tries or trials.free >= self._retry.free_tries:

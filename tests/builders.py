@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from moe_bulk.clock import Clock
 from moe_bulk.config import Rate, Retry
@@ -139,20 +139,29 @@ class Service:
         return [exchange.number for exchange in self.exchanges]
 
 
+class Network(Protocol):
+    """What an engine can send to."""
+
+    async def attempt(self, record: Record, /) -> Outcome:
+        """Make one attempt."""
+        raise NotImplementedError
+
+
 def engine_on(
-    service: Service,
+    service: Network,
     clock: Clock,
     *,
     rate: Rate | None = None,
     retry: Retry | None = None,
     in_flight: int = 64,
     draw: Callable[[], float] = lambda: 0.5,
+    policy: Policy | None = None,
     limits: UserLimits | None = None,
 ) -> Engine:
     """Give an engine over a fake network; by default a fast one, with no chance in its waits."""
     pace = Pace(rate or Rate(60_000, 60.0), TIMEOUT)
     users = Users(TIMEOUT, limits, cells=2**8)
-    return Engine(service.attempt, pace, Policy(retry or Retry(), draw), users, clock, in_flight)
+    return Engine(service.attempt, pace, policy or Policy(retry or Retry(), draw), users, clock, in_flight)
 
 
 async def feed(channel: Channel, rows: Iterable[Record]) -> None:

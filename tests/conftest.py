@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytest.register_assert_rewrite("tests.promises")  # a broken promise says what was there and what should have been
+
 # No deadlines: how long an example takes is the machine's affair. In CI the same examples every time, so that a change
 # is judged by what it changes; at a desk new ones each time, to find what nobody thought of.
 settings.register_profile("desk", deadline=None)

@@ -121,6 +121,19 @@ def test_in_an_outage_retries_go_last() -> None:
     assert ([1], [0]) == ([nxt.record.position.line], taken(agenda, 1.0))
 
 
+def test_retries_that_went_last_go_first_again() -> None:
+    """They are not lost behind a long stream: when they may go first again, they do."""
+    agenda, stream = Agenda(Users(TIMEOUT, cells=16)), Stream()
+    again = entry(0, stream)
+    agenda.admit(again)
+    agenda.next(0.0)
+    agenda.again(again, 0.0)
+    for number in range(1, 100):
+        agenda.admit(entry(number, stream))
+    found = [agenda.next(1.0, retries_first=number > 1) for number in range(4)]
+    assert [1, 2, 0, 3] == [each.record.position.line for each in found if each is not None]
+
+
 def test_a_halted_stream_is_forgotten() -> None:
     """Neither its ready nor its retried nor its parked rows are sent, and others behind them need not wait."""
     agenda, halted, other = Agenda(Users(TIMEOUT, cells=16)), Stream(), Stream()

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from moe_bulk.config import Rate
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -63,6 +65,43 @@ def test_several_uploads_share_one_window() -> None:
     assert 20 < float(used.rstrip("%")) <= 100
     assert 20 < int(arrivals) <= int(any_moment) <= 40
     assert float(least.rstrip("%")) > 10
+
+
+def test_shared_limit_prints_its_plot() -> None:
+    """A minute of a small limit: a line for every ten seconds, and what the upload made of each share."""
+    printed = run("shared_limit.py", "--seconds", "60", "--rate", "600/min", "--live", "40,70", "--server", "bucket")
+    numbers = [line.split() for line in printed.splitlines() if line[:6].strip().isdigit()]
+    assert ["0", "10", "20", "30", "40", "50"] == [line[0] for line in numbers]
+    assert {7} == set(map(len, numbers))
+    assert ["live traffic takes 40%", "live traffic takes 70%"] == [
+        line.partition(":")[0] for line in printed.splitlines()[-2:]
+    ]
+
+
+@pytest.fixture(scope="module")
+def shared_limit() -> Any:
+    """Give the simulation of live traffic."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        return import_module("shared_limit")
+
+
+@pytest.mark.parametrize(
+    ("server", "tells", "seconds"),
+    [("fixed", "nothing", 60), ("fixed", "retry-after", 60), ("sliding", "nothing", 20), ("bucket", "remaining", 20)],
+)
+def test_the_upload_takes_what_live_traffic_leaves(shared_limit: Any, server: str, tells: str, seconds: int) -> None:
+    """It settles near what is left, with next to no 429s for either; it gives way when the live traffic grows.
+
+    A service that counts by the minute shows nothing before the minute is full: then a few seconds later.
+    """
+    plan = shared_limit.Plan(server=server, tells=tells, rate=Rate(2000, 60.0), seconds=720)
+    found = shared_limit.findings(plan, shared_limit.simulate(plan))
+    for part in found:
+        assert 0.9 <= part.used <= 1.05
+        assert part.refused <= 0.03
+        assert part.live_refused <= 0.04
+    assert found[1].reaction <= seconds
 
 
 @pytest.mark.parametrize(

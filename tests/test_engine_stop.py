@@ -546,3 +546,21 @@ def test_what_was_on_its_way_while_the_machine_slept_is_aborted(seconds: float, 
     counted_until = max(exchanges[0].sent + TIMEOUT, exchanges[0].over) + 60
     guard.free_at(counted_until)
     assert 2 == guard.held
+
+
+def test_what_was_aborted_for_a_stream_that_was_left_is_no_sign_of_an_outage() -> None:
+    """Thirty requests that hang and are aborted with their stream tell the others nothing about the service."""
+
+    async def main() -> tuple[bool, list[int]]:
+        machine = Machine()
+        service = Service(machine.now, lambda exchange: (25.0 if exchange.number < 30 else 0.1, ACCEPTED))
+        async with engine_on(service, machine.clock) as engine:
+            channel = engine.open()
+            await feed(channel, records(30))
+            await asyncio.sleep(1)
+            engine.leave(channel)
+            await asyncio.sleep(DRAIN_SECONDS + 1)
+            assert 0 == engine.in_flight
+            return engine.outage, numbers(await deliver(engine, [record(50)]))
+
+    assert (False, [50]) == run_virtually(main)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from moe_bulk.config import Rate
 from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.pacing.throttle import Throttle
 from tests.builders import ACCEPTED, BROKEN, SILENCE, throttled
@@ -134,3 +135,72 @@ def test_answers_from_before_the_pause_do_not_count_for_the_next() -> None:
     assert 1 == throttle.pauses
     throttle.note(throttled(1.0), 105.5, 106.0)
     assert (2, 107.0) == (throttle.pauses, throttle.paused_until)
+
+
+# --- a limit that others use, too -------------------------------------------------------------------------------------
+
+
+def shared(accepted_each_second: int, until: int = 300, limit: int = 600) -> Throttle:
+    """Give a throttle that got so many a second through from second 100 on, and then was paused for a second."""
+    throttle = Throttle(Rate(limit, 60.0))
+    for second in range(100, until):
+        for _ in range(accepted_each_second):
+            throttle.note(ACCEPTED, second, second)
+    for _ in range(6):
+        throttle.note(throttled(), until - 0.6, until - 0.5)
+    assert 1 == throttle.pauses
+    return throttle
+
+
+def test_the_pace_comes_back_to_what_was_got() -> None:
+    """To nine tenths of the last window's at 5 % a second; by 1 % more in the next window, by 2 % in the one after."""
+    throttle = shared(6)
+    over = throttle.paused_until
+    top = 0.9 * 0.6
+    assert top == pytest.approx(throttle.share(over))  # it went at full pace, for 0.6 of which there was room
+    shares = [throttle.share(over + 60.0 * windows) for windows in (1, 2, 3, 20)]
+    assert [top + 0.01, top + 0.03, top + 0.07, 1.0] == pytest.approx(shares)
+
+
+def test_a_slow_start_back_to_what_was_got() -> None:
+    """A second pause halves what is left of the pace; it comes back as fast as ever until it is there."""
+    throttle = shared(6)
+    for _ in range(6):
+        throttle.note(throttled(), throttle.paused_until + 0.5, throttle.paused_until + 1)
+    over = throttle.paused_until
+    assert [0.378, 0.428, 0.478] == pytest.approx([throttle.share(over + second) for second in range(3)], abs=0.001)
+
+
+def test_without_a_whole_window_nothing_is_known() -> None:
+    """Before it has sent for a whole window, or after a silence that no pause explains, all of the pace comes back."""
+    for throttle in (shared(6, until=155), shared(0)):
+        assert 1.0 == throttle.share(throttle.paused_until + 10)
+    throttle = Throttle(Rate(600, 60.0))
+    for second in (*range(100, 200), *range(215, 240)):
+        for _ in range(6):
+            throttle.note(ACCEPTED, second, second)
+    for _ in range(6):
+        throttle.note(throttled(), 240.0, 240.0)
+    assert (1, 1.0) == (throttle.pauses, throttle.share(throttle.paused_until + 10))
+
+
+def test_a_pause_is_no_silence() -> None:
+    """Half a minute in which the service asked for nothing to be sent is part of the window."""
+    throttle = Throttle(Rate(600, 60.0))
+    for second in (*range(100, 200), *range(230, 260)):
+        for _ in range(8):
+            throttle.note(ACCEPTED, second, second)
+        if second == 199:
+            throttle.note(Outcome(Verdict.ACCEPTED, 200, remaining=0, reset_after=30.0), second, second)
+    for _ in range(6):
+        throttle.note(throttled(), 259.5, 259.5)
+    assert 2 == throttle.pauses
+    assert 0.9 * 30 * 8 / 600 == pytest.approx(throttle.share(throttle.paused_until + 10), abs=0.002)
+
+
+def test_what_was_got_is_at_least_the_floor() -> None:
+    """Where nothing got through for a window the pace goes on at a tenth."""
+    throttle = Throttle(Rate(600, 60.0))
+    for second in range(100, 200):
+        throttle.note(throttled(), second, second)
+    assert 0.1 == pytest.approx(throttle.share(throttle.paused_until + 0.1), abs=0.001)

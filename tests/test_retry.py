@@ -195,11 +195,74 @@ def test_twenty_different_records_make_an_outage() -> None:
     """It is declared with the twentieth different record that fails in a row; one that fails often is one."""
     outage = Outage(1800.0)
     for number in range(OUTAGE_RECORDS - 1):
+        trials = Trials()
         for _ in range(3):
-            outage.trouble(number, 5.0)
+            outage.trouble(number, trials, 5.0)
     assert not outage.declared
-    outage.trouble("last", 7.0)
+    outage.trouble("last", Trials(), 7.0)
     assert 7.0 == outage.declared_at
+
+
+def test_what_led_to_an_outage_is_given_back() -> None:
+    """Whoever failed since the last sign of life has paid for nothing when the outage is declared; before, for all."""
+    of, through = policy(tries=9), [Trials(tries=1) for _ in range(OUTAGE_RECORDS)]
+    decide(of, 0, BROKEN, through[0])
+    decide(of, "other", ACCEPTED)
+    for number, trials in enumerate(through):
+        for _ in range(1 + number % 3):
+            decide(of, number, BROKEN, trials)
+    assert of.outage.declared
+    assert [2] + [1] * (OUTAGE_RECORDS - 1) == [trials.tries for trials in through]
+    assert [1 + number % 3 for number in range(OUTAGE_RECORDS - 1)] == [trials.free for trials in through[:-1]]
+
+
+def test_the_last_try_that_declares_an_outage_is_not_the_last() -> None:
+    """The record whose failure tells that the service is gone is not given up for it."""
+    of, trials = policy(tries=8), Trials(tries=7)
+    for number in range(OUTAGE_RECORDS - 1):
+        decide(of, number, BROKEN)
+    assert Wait(0.0) == decide(of, "last", BROKEN, trials)
+    assert (7, 1) == (trials.tries, trials.free)
+
+
+def test_a_record_that_was_not_sent_is_not_to_blame() -> None:
+    """Without a connection every try is a sign of an outage, whosever it is: 20 of three records' make one."""
+    of, through = policy(), [Trials() for _ in range(3)]
+    for number in range(OUTAGE_RECORDS):
+        assert not of.outage.declared
+        refused = Outcome(Verdict.TROUBLE, error="connection refused")
+        decide(of, number % 3, refused, through[number % 3])
+    assert of.outage.declared
+    assert [(0, 7), (0, 7), (0, 6)] == [(trials.tries, trials.free) for trials in through]
+    decide(of, "good", ACCEPTED)
+    decide(of, 0, refused, through[0])
+    assert 0 == through[0].outlived
+
+
+def test_others_go_first_after_two_failures() -> None:
+    """From the second failure in a row on it is worth finding out whether all fail, until a sign of life."""
+    of = policy()
+    suspected = []
+    for trials in (Trials(outlived=3), Trials()):
+        decide(of, "a", BROKEN, trials)
+        suspected.append(of.outage.suspected)
+    assert [False, True] == suspected
+    decide(of, "other", ACCEPTED)
+    assert not of.outage.suspected
+    declare(of)
+    assert of.outage.suspected
+
+
+def test_429s_neither_make_an_outage_nor_lift_one() -> None:
+    """Between failures they are no sign of life, and they are no failures themselves."""
+    of = policy()
+    for number in range(3 * OUTAGE_RECORDS):
+        decide(of, number, throttled())
+    assert not of.outage.declared
+    for number in range(OUTAGE_RECORDS):
+        decide(of, number, BROKEN)
+        decide(of, f"throttled {number}", throttled())
+    assert of.outage.declared
 
 
 @pytest.mark.parametrize("sign", [ACCEPTED, REJECTED])
@@ -309,7 +372,7 @@ def test_tries_in_an_outage_are_free() -> None:
     declare(of)
     assert Wait(0.0) == decide(of, "late", BROKEN, trials)
     assert Wait(0.0) == failed_probe(of, "late", trials)
-    assert (0, 2, 1) == (trials.tries, trials.free, trials.probes)
+    assert (0, 2) == (trials.tries, trials.free)
 
 
 def test_in_an_outage_the_probes_intervals_are_the_waiting() -> None:
@@ -332,13 +395,47 @@ def test_a_hundred_free_tries_in_outages_are_enough() -> None:
 
 
 def test_a_poison_record_pays_again() -> None:
-    """Three failed probes are free; if others were accepted since the first, the fourth one is paid for."""
+    """Three failed probes are free; if others were accepted after each of them, the fourth one is paid for."""
     of, trials = policy(), Trials()
     for _ in range(5):
         declare(of)
         failed_probe(of, "poison", trials)
         decide(of, "good", ACCEPTED)
     assert (2, 3) == (trials.tries, trials.free)
+
+
+def test_on_its_way_or_given_back_counts_like_a_failed_probe() -> None:
+    """A record that is met by outage after outage, others having got through, pays however it was met."""
+    of, led, away = policy(), Trials(), Trials()
+    for _ in range(5):
+        for number in range(OUTAGE_RECORDS - 1):
+            decide(of, number, BROKEN)
+        decide(of, "led to it", BROKEN, led)
+        decide(of, "one more", BROKEN)
+        decide(of, "on its way", BROKEN, away)
+        decide(of, "good", ACCEPTED)
+    assert [(2, 3), (2, 3)] == [(led.tries, led.free), (away.tries, away.free)]
+
+
+def test_those_to_blame_make_no_outage() -> None:
+    """Records that failed time after time while others got through say nothing about the service, however many."""
+    of, poison = policy(tries=8), [Trials() for _ in range(3 * OUTAGE_RECORDS)]
+    for _ in range(4):
+        for number, trials in enumerate(poison):
+            decide(of, number, BROKEN, trials)
+            decide(of, "good", ACCEPTED)
+    assert {(4, 0)} == {(trials.tries, trials.free) for trials in poison}
+    decisions = [decide(of, n, BROKEN, trials) for _ in range(4) for n, trials in enumerate(poison)]
+    assert [Settle(Status.EXHAUSTED)] * len(poison) == decisions[-len(poison) :]
+    assert not of.outage.declared
+
+
+def test_a_probe_to_blame_makes_room_for_the_next() -> None:
+    """It pays, and the outage goes on with another probe, more seldom."""
+    of, poison = policy(), Trials(outlived=3)
+    declare(of)
+    failed_probe(of, "poison", poison)
+    assert (1, True, 4.0) == (poison.tries, of.outage.declared, of.outage.send_at(2.0))
 
 
 def test_without_acceptances_probes_stay_free() -> None:
@@ -377,3 +474,12 @@ def test_an_acceptance_at_the_limit_saves_the_run() -> None:
     of.outage.sending("a")
     assert Settle(Status.ACCEPTED) == decide(of, "a", ACCEPTED, now=90.0)
     assert not of.outage.over_limit(90.0)
+
+
+def test_a_record_to_blame_gets_back_what_was_not_its_fault() -> None:
+    """Of its tries before an outage those without a connection are given back, the others stay paid."""
+    of, poison = policy(), Trials(outlived=3)
+    decide(of, "poison", Outcome(Verdict.TROUBLE, error="connection refused"), poison)
+    decide(of, "poison", BROKEN, poison)
+    declare(of)
+    assert (1, 1) == (poison.tries, poison.free)

@@ -52,7 +52,7 @@ class Pace:
     def __init__(self, rate: Rate, timeout: float, window: Window | None = None) -> None:
         self.rate = rate
         self.guard: Window = window or WindowGuard(rate, timeout)
-        self.throttle = Throttle()
+        self.throttle = Throttle(rate)
         size = max(1.0, rate.per_second * BUCKET_SECONDS)
         self._bucket = AsyncLimiter(size, size / rate.per_second)
         self._started = False

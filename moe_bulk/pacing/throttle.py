@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from moe_bulk.config import Rate
 from moe_bulk.outcome import Verdict
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ SLOWER = 0.7
 FLOOR = 0.1
 RECOVERY = 0.05
 """Share of the full pace that comes back each second."""
+KEPT = 0.9
+"""How much of what it got in the last window the pace comes back to at first. When 429s tell that others use the limit,
+too, that is what they leave, or more: a service that counts by the minute says so only when the minute is full."""
+CREEP = 0.01
+"""Share of the limit by which the pace goes beyond that in the next window, and by twice as much in each one after."""
+LONGEST_LOOK = 60.0
+"""Seconds of the past that it looks at."""
 DEFAULT_PAUSE = 1.0
 """Seconds to pause where the service does not say how long."""
 
@@ -24,7 +32,7 @@ DEFAULT_PAUSE = 1.0
 class Throttle:
     """Watches the answers; says until when everybody pauses and how much of the pace is left after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: Rate | None = None) -> None:
         self.pauses = 0
         self.paused_until = 0.0
         self._paused_at = float("-inf")
@@ -32,10 +40,17 @@ class Throttle:
         self._throttled = 0
         self._asked_until = 0.0
         self._share = 1.0
+        self._got = _LastWindow(rate or Rate())
+        self._ceiling = 1.0
 
     def share(self, now: float) -> float:
         """The share of the full pace to go at, from `FLOOR` to 1."""
-        return min(1.0, self._share + max(0.0, now - self.paused_until) * RECOVERY)
+        return min(self._share + max(0.0, now - self.paused_until) * RECOVERY, self._top(now))
+
+    def _top(self, now: float) -> float:
+        """Where the share stops coming back at 5 % a second: at first at what was got, then ever higher."""
+        windows = max(0.0, now - self.paused_until) / self._got.seconds
+        return min(1.0, self._ceiling + CREEP * (2 ** min(windows, 10) - 1))
 
     def note(self, outcome: Outcome, sent: float, now: float) -> None:
         """Take in one answer to a request that was sent at `sent`; where none came there is nothing to learn.
@@ -46,6 +61,7 @@ class Throttle:
         throttled, used_up = outcome.verdict is Verdict.THROTTLED, outcome.remaining == 0
         if outcome.http_status is None:
             return
+        self._got.note(0 if throttled else 1, now, self.paused_until)
         if throttled or used_up:
             self._asked_until = max(self._asked_until, now + _asked(outcome))
         if sent > self._paused_at:
@@ -66,11 +82,44 @@ class Throttle:
 
     def _pause(self, now: float) -> None:
         self._share = max(FLOOR, self.share(now) * SLOWER)
+        got = self._got.share(now)
+        self._ceiling = self._top(now) if got is None else max(FLOOR, KEPT * got)
         self._paused_at = now
         self.paused_until = self._asked_until
         self.pauses += 1
         self._answers.clear()
         self._throttled = 0
+
+
+class _LastWindow:
+    """Which share of the limit was got in the last window, or the last minute of a longer one: counted in sixtieths."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.seconds = min(rate.per, LONGEST_LOOK)
+        self._limit = rate.per_second * self.seconds
+        self._parts: deque[list[int]] = deque()
+        self._began: float | None = None
+        self._last = 0.0
+
+    def note(self, got: int, now: float, paused_until: float) -> None:
+        """Count an answer: 1 where the request got through to the service, 0 where the limit was in the way."""
+        silence = now - max(self._last, paused_until)
+        if self._began is None or silence > self.seconds / 6:  # an outage, say: it tells nothing about the limit
+            self._began = now
+            self._parts.clear()
+        self._last = now
+        part = int(now * 60 / self.seconds)
+        if not self._parts or self._parts[-1][0] != part:
+            self._parts.append([part, 0])
+            while self._parts[0][0] <= part - 60:
+                self._parts.popleft()
+        self._parts[-1][1] += got
+
+    def share(self, now: float) -> float | None:
+        """The share of the limit, or None before there was a whole window of answers."""
+        if self._began is None or now - self._began < self.seconds:
+            return None
+        return sum(count for _, count in self._parts) / self._limit
 
 
 def _asked(outcome: Outcome) -> float:
