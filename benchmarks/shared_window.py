@@ -54,7 +54,7 @@ class Findings:
         arrivals, equal = self.report.arrivals, sum(self.sent) / len(self.sent)
         start = arrivals[0] + self.rate.per
         later = sum(at >= start for at in arrivals)
-        used = later / ((arrivals[-1] - start) * self.rate.per_second)
+        used = (later - 1) / ((arrivals[-1] - start) * self.rate.per_second)
         stays = zip(arrivals, self.report.answers, strict=False)
         return (
             str(len(self.sent)),
