@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 
@@ -156,6 +157,33 @@ def test_a_long_silence_empties_it() -> None:
     assert 1 == one.held(60.0, 100_000.0)
     one.add(1010.0)  # so old that its bin is another's now
     assert 1 == one.held(60.0, 100_000.0)
+
+
+def test_a_line_that_nobody_asked_for_in_ages_is_counted_anew() -> None:
+    """Bins that it counted are in use again: what stands there now is not taken from its number."""
+    one = book(1000.0, Rate(1000, 6.0))
+    one.add(1000.0)
+    assert 1 == one.held(6.0, 1001.0)
+    for hundredth in range(1000):
+        one.add(1600.0 + hundredth / 100)
+    assert 600 <= one.held(6.0, 1610.0) <= 602
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_killed_while_making_bins_wider(left: int) -> None:
+    """The others find all that stood there, or that it is no book any more."""
+    one = book(1000.0, Rate(1000, 6.0))
+    for each in range(100):
+        one.add(1000.0 + each / 3)
+    assert 18 <= one.held(6.0, 1033.0)
+    one.save()
+    one._pages.left = left  # type: ignore[attr-defined]  # they are in memory
+    with contextlib.suppress(Killed):
+        one.suit(Rate(1000, 600.0), TIMEOUT)
+        one.save()
+    one._pages.left = None  # type: ignore[attr-defined]  # they are in memory
+    with contextlib.suppress(Torn):
+        assert 18 <= reopened(one).held(6.0, 1033.0)
 
 
 @pytest.mark.parametrize("at", [*range(0, HEAD_SIZE, 7), HEAD_SIZE, HEAD_SIZE + 3])

@@ -278,6 +278,19 @@ def test_a_request_given_up_counts_longer(opened: Callable[..., HostWindow]) -> 
     assert one.take(START + 60 + WHOLE + 0.1) is not None
 
 
+def test_who_was_slower_takes_its_pace_along(opened: Callable[..., HostWindow]) -> None:
+    """Turns that were given by the pace of one who left do not keep the others waiting."""
+    others = [opened(Rate(1000, 6.0)) for _ in range(3)]
+    slow = opened(Rate(6, 60.0))
+    for second in range(5):
+        for each in (slow, *others):
+            each.take(START + second)
+    slow.close()
+    for each in others:
+        each.tick(START + 6)
+    assert all(each.take(START + 6.1) for each in others)
+
+
 def test_a_slot_is_closed_once(opened: Callable[..., HostWindow]) -> None:
     """Freeing a slot twice would break the promise, so it is refused."""
     one = opened()
@@ -424,6 +437,39 @@ def test_a_clock_that_went_back_is_another_start(opened: Callable[..., HostWindo
     """Where no boot id tells, a file of the future does."""
     opened(now=START + 5000)
     assert "another start" in opened(now=START).notes[0]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_who_looked_at_the_clock_before_another_made_the_file(opened: Callable[..., HostWindow]) -> None:
+    """Processes that begin at once find no damage in each other's file."""
+    first, second = opened(now=START + 0.3), opened(now=START)
+    assert [] == first.notes == second.notes
+    assert 3 == len(sent(second, START + 0.4))
+
+
+def test_a_file_of_a_start_that_lasted_longer(opened: Callable[..., HostWindow]) -> None:
+    """Where no boot id tells, ends in the far future do: the file was made soon after an earlier start."""
+    old = opened(now=100.0)
+    old.tick(5000.0)
+    old.remember(5000.0, 5000.0, answered=True)
+    old.tick(5001.0)
+    assert "another start" in opened(now=200.0).notes[0]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_each_knows_how_long_what_it_sent_counts(opened: Callable[..., HostWindow], path: Path) -> None:
+    """Another with a shorter timeout begins a damaged file again: who sent with a longer one makes all wait for it."""
+    patient, hasty = opened(timeout=100.0), opened(timeout=1.0)
+    sent(patient, START, 1)
+    path.write_bytes(b"nonsense")
+    hasty.tick(START + 1)
+    patient.tick(START + 2)
+    patient.tick(START + 3)
+    assert 1 == len(patient.notes)
+    assert "begun again by another" in patient.notes[0]
+    whole = 60 * (1 + CLOCK_MARGIN) + 100 + GRACE
+    assert [] == sent(hasty, START + whole - 0.1)
+    assert 3 == len(sent(hasty, START + whole + 0.1))
 
 
 @pytest.mark.usefixtures("at_once")

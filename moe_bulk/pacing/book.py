@@ -38,6 +38,7 @@ _SUM = struct.Struct("<I")
 _HEAD_SIZE = _HEAD.size + LINES * _LINE.size + _SUM.size
 _MARK = struct.Struct("<I")
 """Stands directly behind the head, so that one write of both ends a change."""
+_CHANGING, _WIDENING = 1, 2
 
 BINS_AT = 32_768
 """Where the bins begin; between the head and them is room for the list of processes."""
@@ -140,7 +141,10 @@ class Book:
         table = head[_HEAD.size : -_SUM.size]
         self.lines = [Line(*each) for each in _LINE.iter_unpack(table) if each[0]]
         self._known = raw
-        if _MARK.unpack(raw[_HEAD_SIZE:])[0]:
+        mark = _MARK.unpack(raw[_HEAD_SIZE:])[0]
+        if mark == _WIDENING:
+            raise Torn("somebody was killed while making its bins wider")
+        if mark:
             self._recount()
 
     def save(self) -> None:
@@ -230,7 +234,7 @@ class Book:
         ring = array("I", bytes(BINS * _BIN))
         for number, count in self._counts(first, self.front):
             ring[-(-number // 2) % BINS] += count
-        self._mark()
+        self._mark(_WIDENING)  # until it is saved, the head does not fit the bins
         self.known_since = max(self.known_since, first * self.width)
         self._pages.write(BINS_AT, ring.tobytes())
         self.front = -(-self.front // 2)
@@ -269,7 +273,10 @@ class Book:
     def _advance(self, line: Line, now: float) -> None:
         """Let those ends pass that lie a window back."""
         passed = self._passed(now - _hold(line.per))
-        if passed >= self.front:
+        if line.cut < self.front - BINS:  # nobody asked for so long that bins which it counts are in use again
+            line.cut = max(passed, self.front - BINS)
+            line.held = self._count_behind(line.cut)
+        elif passed >= self.front:
             line.held = 0
         elif passed > line.cut:
             line.held -= sum(count for _, count in self._counts(line.cut + 1, passed))
@@ -289,11 +296,11 @@ class Book:
             if number > line.cut:
                 line.held += by
 
-    def _mark(self) -> None:
+    def _mark(self, what: int = _CHANGING) -> None:
         """Say that the bins are being changed, before the first of them is."""
-        if not self._changing:
+        if not self._changing or what == _WIDENING:
             self._changing = True
-            self._pages.write(_HEAD_SIZE, _MARK.pack(1))
+            self._pages.write(_HEAD_SIZE, _MARK.pack(what))
 
     def _recount(self) -> None:
         """Take the numbers of all lines from the bins."""

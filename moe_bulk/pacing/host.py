@@ -13,13 +13,14 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from moe_bulk.clock import boot_id
+from moe_bulk.config import LONGEST_TIMEOUT
 from moe_bulk.pacing.book import Book, Torn, exponent_for
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE, Slot, WindowGuard
 from moe_bulk.pacing.seats import Seat, free_seat, pid_namespace, read_seats, write_seat
 from moe_bulk.pacing.windowfile import WindowFile, window_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from moe_bulk.config import Rate
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 LOOK_AGAIN = 0.25
 """Seconds until a process looks again at what the others do: who came, who died, who was answered."""
+
+LATE = 60.0
+"""Seconds that may lie between a process's look at the clock and its look at the file, which another made meanwhile."""
 
 BUSY_WAIT = 0.002
 OPENING_SECONDS = 2.0
@@ -66,6 +70,9 @@ class HostWindow:
         self._rates: list[Rate] = [rate]
         self._generation = -1
         self._looked = float("-inf")
+        self._born: float | None = None
+        """When the book was begun that this process's requests stand in."""
+        self._last_taken = float("-inf")
         self._turn: float | None = None
         self._again = now
         self._unwritten: list[tuple[HostSlot | None, float]] = []
@@ -144,8 +151,7 @@ class HostWindow:
         with self._file.locked():
             try:
                 self._book.load()
-                if self._book.born > now:
-                    raise Torn("it is of another start of the machine")  # noqa: TRY301
+                self._check_times(now)
                 self._look_around(now)
                 self._write_down()
                 return self._done(work(self._book))
@@ -156,6 +162,21 @@ class HostWindow:
     def _done(self, value: T) -> T:
         self._book.save()
         return value
+
+    def _check_times(self, now: float) -> None:
+        """See whether the book is of this start of the machine, and still the one that this process wrote in."""
+        book = self._book
+        if book.born > now + LATE or book.front * book.width > now + LATE + LONGEST_TIMEOUT + GRACE + book.width:
+            raise Torn("it is of another start of the machine")
+        if self._born is not None and self._born != book.born:
+            until = self._last_taken + _whole_window(self._rate, self._timeout)
+            book.blocked_until = max(book.blocked_until, until)
+            if book.blocked_until > now:
+                self.notes.append(
+                    f"the window that this workspace's uploads share was begun again by another of them ({self.path}): "
+                    f"nothing is sent for {book.blocked_until - now:.0f} s, since it does not know what was"
+                )
+        self._born = book.born
 
     def _write_down(self) -> None:
         """Note the ends of requests that were over while somebody else was writing."""
@@ -171,7 +192,7 @@ class HostWindow:
         until = now + max(_whole_window(rate, self._timeout) for rate in self._rates)
         self._unwritten.clear()
         self._book = Book.blank(self._file, now, exponent_for(self._rate, self._timeout), blocked_until=until)
-        self._generation = -1
+        self._generation, self._born = -1, now
         self._look_around(now)
         self.notes.append(
             f"the window that this workspace's uploads share was damaged ({error}; {self.path}): nothing is sent for "
@@ -182,7 +203,7 @@ class HostWindow:
         self._again = self._when(book, now, cost)
         if self._again > now:
             return None
-        self._turn = None
+        self._turn, self._last_taken = None, now
         slot = HostSlot(now, now + self._timeout + GRACE)
         book.add(slot.end)
         return slot
@@ -193,7 +214,7 @@ class HostWindow:
         if blocked > now:
             return blocked
         if self._turn is None:
-            self._turn = book.turn(now, cost * max(rate.per / rate.limit for rate in self._rates))
+            self._turn = book.turn(now, cost * _interval(self._rates))
         if self._turn > now:
             return self._turn
         free = max(book.free_at(rate, now) for rate in self._rates)
@@ -235,7 +256,11 @@ class HostWindow:
         write_seat(self._file, mine, Seat(self._number, os.getpid(), self._namespace, self._rate, now))
         if gone or came:
             self._book.generation = (self._book.generation + 1) % 2**32
+        before = _interval(self._rates)
         self._rates = [self._rate, *({seat.rate for seat in others.values()} - {self._rate})]
+        if _interval(self._rates) < before:  # whoever was slower has gone, and with it its pace, turns in hand included
+            self._turn = None
+            self._book.next_turn = min(self._book.next_turn, now)
         self._seat, self._looked, self._generation = mine, now, self._book.generation
         self._tell_of_slower_ones()
 
@@ -283,7 +308,7 @@ class HostWindow:
             book.blocked_until = max(book.blocked_until, until)
 
         self._file.close()
-        self._again = now + BUSY_WAIT
+        self._again, self._born = now + BUSY_WAIT, None
         try:
             self._open(now, block)
         except OSError as error:
@@ -319,6 +344,11 @@ def open_window(
         said = f"the window that this workspace's uploads share cannot be used ({reason}; {path}): this upload keeps "
         return None, [f"{said}its pace alone. Let no other run beside it"]
     return window, window.notes
+
+
+def _interval(rates: Iterable[Rate]) -> float:
+    """Seconds from one request to the next at the even pace that keeps all these limits."""
+    return max(rate.per / rate.limit for rate in rates)
 
 
 def _whole_window(rate: Rate, timeout: float) -> float:
