@@ -47,7 +47,6 @@ class Findings:
     report: Report
     sent: list[int]
     rate: Rate
-    began: float
 
     def row(self) -> tuple[str, ...]:
         """Its line in the table."""
@@ -85,7 +84,6 @@ def together(processes: int, rate: Rate, seconds: float, latency: float) -> Find
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-")))
         server = stack.enter_context(serving(latency, 0.2))
         count = math.ceil(rate.per_second * seconds * 1.2)
-        began = time.monotonic()
         running = [stack.enter_context(upload(each, count, folder, server.url, rate)) for each in range(processes)]
         time.sleep(seconds)
         for process in running:
@@ -93,7 +91,7 @@ def together(processes: int, rate: Rate, seconds: float, latency: float) -> Find
         for process in running:
             process.wait(timeout=30)
         summaries = [folder / f"devices-{each}.csv.run" / "summary.json" for each in range(processes)]
-        return Findings(server.report(), [json.loads(each.read_bytes())["requests"] for each in summaries], rate, began)
+        return Findings(server.report(), [json.loads(each.read_bytes())["requests"] for each in summaries], rate)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -199,6 +199,11 @@ class Agenda:
             self.done(entry)
 
     @property
+    def held_back(self) -> bool:
+        """True while nothing may go but what its users' limits hold back."""
+        return bool(self._held) and not self._turns
+
+    @property
     def retrying(self) -> int:
         """Entries that wait to be tried again."""
         return len(self._retries)

@@ -254,8 +254,9 @@ class _Upload:
             return summary["exit_code"]
 
     def _plan(self, credentials: Credentials) -> str:
+        shared = ", shared with your other uploads here" if self._pace == "host" else ""
         return (
-            f"Sending to {credentials.host} as {credentials.workspace_id}: at most {self._rate}, "
+            f"Sending to {credentials.host} as {credentials.workspace_id}: at most {self._rate}{shared}, "
             f"{self._network.most_in_flight} in flight, {self._network.timeout:g} s a request, "
             f"{self._retry.tries} tries a row"
         )

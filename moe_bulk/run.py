@@ -51,7 +51,7 @@ class Run:
         self._settled_before, self._failed_before = self.tally.settled_rows, self.tally.failed_rows
         self._dead_letters: int | None = None
         """The length of the dead letters once they have been filled in: nothing is written behind them any more."""
-        self._synced = self._journal.results.written
+        self._synced = (self._journal.results.written, self.tally.requests)
         self._saving = threading.Lock()
         self._ending = threading.Lock()
         self._closing = False
@@ -116,8 +116,8 @@ class Run:
         """Save once a second, in a thread; `halt` is told what goes wrong, and ends the run."""
         while True:
             await anyio.sleep(SYNC_SECONDS)
-            written = self._journal.results.written
-            if written == self._synced:
+            done = (self._journal.results.written, self.tally.requests)
+            if done == self._synced:
                 continue
             try:
                 self._look_ahead()
@@ -125,7 +125,7 @@ class Run:
             except JournalError as error:
                 halt(error)
                 return
-            self._synced = written
+            self._synced = done
 
     def save(self, *, finished: bool = False, final_dead_letter: int | None = None) -> None:
         """Make all that was written safe from a power cut, and note how far that is."""
@@ -144,7 +144,7 @@ class Run:
             return None
         self.tally.pauses = self._pauses_before + self._job.pauses()
         tally, at = self.tally.state(), self._job.clock.now()
-        busy = self._job.busy(at)
+        busy = self._job.busy(at, self.tally.sessions)
         results, dead_letters = self._journal.lengths
         if self._dead_letters is not None:
             dead_letters = self._dead_letters
@@ -340,9 +340,10 @@ class RunView:
 
     @property
     def waits_for(self) -> str:
-        """What keeps the run from going faster right now: `outage`, `pause`, `order`, or nothing but the pace."""
+        """What keeps the run from going faster now: `outage`, `pause`, `user`, `order`, or nothing but the pace."""
         if self._engine.outage:
             return "outage"
         if self._pace.paused:
             return "pause"
-        return "order" if self._engine.agenda.lanes.full else ""
+        agenda = self._engine.agenda
+        return "user" if agenda.held_back else "order" if agenda.lanes.full else ""

@@ -62,8 +62,8 @@ class Job:
     max_failures: FailureLimit | None = None
     pauses: Callable[[], int] = lambda: 0
     """How often everybody had to wait so far, in this process."""
-    busy: Callable[[float], list[list[int]]] = lambda _: []
-    """The users who were sent much of late."""
+    busy: Callable[[float, int], list[list[int]]] = lambda _, __: []
+    """The users who were sent much of late, for so many sessions' sake (`Users.busy`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,16 @@ async def take_up(folder: RunFolder, job: Job, terms: Terms) -> Standing | Summa
         labels = [source.name for source in found.sources]
         job.intake.go_on(mended.settled, labels, mended.tally.settled_rows)
         journal, census = _files(folder, lambda: folder.go_on(mended.files.results, mended.files.dead_letters))
-        numbers = (mended.tally, mended.settled, found.started_at, mended.recent)
-        return Standing(journal, census, *numbers, found.busy, _known_until(found, job.clock))
+        return Standing(
+            journal,
+            census,
+            mended.tally,
+            mended.settled,
+            found.started_at,
+            recent=mended.recent,
+            busy=found.busy,
+            busy_until=_known_until(found, job.clock),
+        )
     if action is Action.MOVE_ASIDE:
         folder.move_aside()
     standing = begin(folder, job)

@@ -148,10 +148,10 @@ class Uploader:
     def _share_pace(self, stack: AsyncExitStack) -> None:
         from moe_bulk.pacing.host import open_window  # noqa: PLC0415  for those who share only
 
-        timeout, place = self._network.timeout, self._credentials.address
-        window, self.notes = open_window(place, self._credentials.workspace_id, self.rate, timeout, self._clock.now())
+        timeout, address = self._network.timeout, self._credentials.address
+        window, self.notes = open_window(address, self._credentials.workspace_id, self.rate, timeout, self._clock.now())
         if window is not None:
-            stack.callback(window.close)
+            stack.callback(lambda: window.close(self._clock.now()))
             self._pace = Pace(self.rate, timeout, window)
 
     @property
@@ -219,8 +219,15 @@ class Uploader:
         _refuse_unfinished(rows)
         intake = Intake(rows, reading, keep_in=folder_path.absolute().parent)
         settings = settings_that_matter(self._credentials, reading.columns, reading.format)
-        seen = (lambda: self._pace.throttle.pauses, self._users.busy)
-        job = Job(intake, self.rate, self._clock, settings, max_failures, *seen)
+        job = Job(
+            intake,
+            self.rate,
+            self._clock,
+            settings,
+            max_failures,
+            pauses=lambda: self._pace.throttle.pauses,
+            busy=self._users.busy,
+        )
         try:
             await intake.open()
             with RunFolder.claim(folder_path, fresh=fresh) as folder:

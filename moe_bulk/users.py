@@ -98,18 +98,19 @@ class Users:
         """No answer came to what was sent at `taken`, and its connection was aborted: it may still arrive."""
         self._close(cell, max(taken + self._timeout, now) + GRACE, now)
 
-    def busy(self, now: float) -> list[list[int]]:
+    def busy(self, now: float, sessions: int = 1) -> list[list[int]]:
         """Of cells that hold a good part of what they may: the cell and, for each window, how many count now.
 
-        It is what the next session of a run needs: a user of any other cell stays below MoEngage's limits though nobody
-        remembers what it got, for the tenth that is left to the user's own apps is more.
+        It is what the next session of a run needs, which is not told of the others. Each of a run's `sessions` leaves
+        out half as much as the one before, so that all of it is less than the tenth that is left to the user's apps.
         """
+        told = REMEMBERED / 2 ** min(sessions - 1, 10)
         found = {
             cell
             for window in self._windows
-            if max(window.sums) >= window.limit * REMEMBERED  # hardly ever, and quickly seen
+            if max(window.sums) >= window.limit * told  # hardly ever, and quickly seen
             for cell, count in enumerate(window.sums)
-            if count >= window.limit * REMEMBERED
+            if count >= window.limit * told
         }
         return [
             [cell, *(window.over(cell, now) + self._open[cell] for window in self._windows)] for cell in sorted(found)

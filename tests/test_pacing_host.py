@@ -21,7 +21,7 @@ from moe_bulk.config import Rate, Retry
 from moe_bulk.engine import Engine
 from moe_bulk.pacing import Pace, Slot
 from moe_bulk.pacing import host as host_module
-from moe_bulk.pacing.book import SIZE, Book
+from moe_bulk.pacing.book import BINS, SIZE, Book
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE
 from moe_bulk.pacing.host import HostWindow, open_window
 from moe_bulk.pacing.seats import SEATS, STALE, Seat, free_seat, pid_namespace, read_seats, write_seat
@@ -73,7 +73,7 @@ def opened(path: Path) -> Iterator[Callable[..., HostWindow]]:
 
     yield one
     for window in windows:
-        window.close()
+        window.close(START + 1e6)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ class Together:
             service.attempt, Pace(rate, TIMEOUT, window), Policy(Retry()), Users(TIMEOUT), self.machine.clock, 512
         )
         if killed:
-            window.close = lambda: None  # type: ignore[method-assign]
+            window.close = lambda now: None  # type: ignore[method-assign]
         async with engine:
             channel = engine.open()
             rows = records(int(rate.per_second * (seconds + 10)) + 1)
@@ -123,7 +123,7 @@ class Together:
             for each in reading:
                 each.cancel()
             engine.leave(channel)
-        window.close()
+        window.close(now())
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -285,7 +285,7 @@ def test_who_was_slower_takes_its_pace_along(opened: Callable[..., HostWindow]) 
     for second in range(5):
         for each in (slow, *others):
             each.take(START + second)
-    slow.close()
+    slow.close(START + 100)
     for each in others:
         each.tick(START + 6)
     assert all(each.take(START + 6.1) for each in others)
@@ -319,7 +319,7 @@ def test_the_lowest_limit_of_those_at_work_holds(opened: Callable[..., HostWindo
     for second in range(100):
         low.tick(START + second)
         assert [0, 2][second == 20] == len(sent(high, START + second) if second >= 20 else [])
-    low.close()
+    low.close(START + 100)
     assert 3 == len(sent(high, START + 100.5))
     assert ["another upload of this workspace keeps to 2/min"] == [note.partition(":")[0] for note in high.notes]
     assert [] == low.notes
@@ -349,7 +349,7 @@ def test_the_limit_of_a_dead_process_does_not_hold(opened: Callable[..., HostWin
         process.wait()
     file, _ = WindowFile.open(path, lambda _: None)
     pid = process.pid if not seen else os.getpid()
-    write_seat(file, 9, Seat(77, pid, pid_namespace(), Rate(1, 60.0), START + 60 + seen))
+    write_seat(file, 9, Seat(77, pid, pid_namespace(), Rate(1, 60.0), TIMEOUT, START + 60 + seen))
     assert 5 == len(sent(one, START + 60))
     assert {1} == {len(read_seats(file))}
     file.close()
@@ -360,7 +360,7 @@ def test_a_living_process_of_another_container_holds(opened: Callable[..., HostW
     """Its process id means nothing here: it counts as long as it is seen."""
     one = opened(Rate(5, 60.0))
     file, _ = WindowFile.open(path, lambda _: None)
-    write_seat(file, 9, Seat(77, 2**22 + 1, pid_namespace() + 1, Rate(1, 60.0), START + 60))
+    write_seat(file, 9, Seat(77, 2**22 + 1, pid_namespace() + 1, Rate(1, 60.0), TIMEOUT, START + 60))
     assert 1 == len(sent(one, START + 60))
     file.close()
 
@@ -372,7 +372,7 @@ def test_after_a_reboot_a_whole_window_passes(path: Path) -> None:
     assert ["this machine started 20 s ago"] == [note.partition(",")[0] for note in window.notes]
     assert window.take(WHOLE - 0.1) is None
     assert window.take(WHOLE) is not None
-    window.close()
+    window.close(START)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -395,11 +395,44 @@ def test_somebody_else_is_writing(opened: Callable[..., HostWindow], path: Path)
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         one.answered(slot, START + 61)
-        assert one.take(START + 200) is None
-        assert (one.free_at(START + 200) or 0) < START + 200.01
+        assert one.take(START + 62) is None
+        assert (one.free_at(START + 62) or 0) < START + 62.01
     assert [] == sent(two, START + 121)
     assert one.take(START + 121) is None  # now it has told
     assert 1 == len(sent(two, START + 121.2))
+
+
+def test_a_process_that_was_stopped_while_writing(opened: Callable[..., HostWindow], path: Path) -> None:
+    """After some seconds people are told, once, and it is asked less often."""
+    one = opened()
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for second in range(8):
+            assert one.take(START + second) is None
+        assert START + 7.25 == one.free_at(START + 7)
+    assert [1] == [note.count("is one of them stopped?") for note in one.notes]
+    assert one.take(START + 8) is not None
+
+
+def test_the_longest_timeout_of_those_at_work_counts(opened: Callable[..., HostWindow], path: Path) -> None:
+    """The ring is long enough for all their windows and timeouts, whoever came first."""
+    opened(Rate(100, 1.0), timeout=300.0)
+    one = opened(Rate(10_000, 60.0))
+    assert BINS * one._book.width > 300 + GRACE + 60 * (1 + CLOCK_MARGIN)
+    path.write_bytes(b"")
+    assert one.take(START + 1) is None
+    assert "nothing is sent for 365 s" in one.notes[-1]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_closing_late_disturbs_nobody(opened: Callable[..., HostWindow], path: Path) -> None:
+    """A process that stood still while the others began again leaves without beginning once more."""
+    one, two = opened(), opened()
+    path.write_bytes(b"")
+    assert two.take(START + 200) is None
+    assert 3 == len(sent(two, START + 500))
+    one.close(START + 501)
+    assert [] == sent(two, START + 502)
 
 
 # --- a file that is damaged, gone, or of no use ----------------------------------------------------------------------
@@ -468,8 +501,8 @@ def test_each_knows_how_long_what_it_sent_counts(opened: Callable[..., HostWindo
     assert 1 == len(patient.notes)
     assert "begun again by another" in patient.notes[0]
     whole = 60 * (1 + CLOCK_MARGIN) + 100 + GRACE
-    assert [] == sent(hasty, START + whole - 0.1)
-    assert 3 == len(sent(hasty, START + whole + 0.1))
+    assert [] == sent(hasty, START + whole + 0.9)
+    assert 3 == len(sent(hasty, START + whole + 1.1))
 
 
 @pytest.mark.usefixtures("at_once")
@@ -570,7 +603,7 @@ def test_the_file_lies_in_the_users_state_folder(tmp_path: Path, monkeypatch: py
     assert SIZE == window.path.stat().st_size
     assert [0o700, 0o600] == [stat.S_IMODE(each.stat().st_mode) for each in (window.path.parent, window.path)]
     assert [window.path] == list(window.path.parent.iterdir())
-    window.close()
+    window.close(START)
 
 
 def test_names_of_files() -> None:

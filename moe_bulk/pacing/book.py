@@ -180,11 +180,14 @@ class Book:
 
     def move(self, old: float, new: float) -> None:
         """A request that was to end at `old` ends at `new` instead; where `old` has been overwritten it is added."""
-        before, after = self._bin(old), self._bin(new)
-        if before != after:
-            self.add(new)
-            if self._in_ring(before):
-                self._change(before, -1)
+        before, after, front = self._bin(old), self._bin(new), self.front
+        if before == after:
+            return
+        self.add(new)
+        if self._in_ring(before) and old > self.known_since:
+            if after > front:  # a new bin counts once the head knows of it, so before the old one lets go
+                self.save()
+            self._change(before, -1)
 
     def held(self, per: float, now: float) -> int:
         """How many requests count at `now` in a window of `per` seconds."""

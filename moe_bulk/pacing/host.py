@@ -34,6 +34,7 @@ LATE = 60.0
 """Seconds that may lie between a process's look at the clock and its look at the file, which another made meanwhile."""
 
 BUSY_WAIT = 0.002
+LONG_BUSY = 5.0
 OPENING_SECONDS = 2.0
 CLOSING_SECONDS = 0.05
 
@@ -68,6 +69,7 @@ class HostWindow:
         self._namespace = pid_namespace()
         self._seat: int | None = None
         self._rates: list[Rate] = [rate]
+        self._longest_timeout = timeout
         self._generation = -1
         self._looked = float("-inf")
         self._born: float | None = None
@@ -75,6 +77,7 @@ class HostWindow:
         self._last_taken = float("-inf")
         self._turn: float | None = None
         self._again = now
+        self._busy_since: float | None = None
         self._unwritten: list[tuple[HostSlot | None, float]] = []
         self._alone: WindowGuard | None = None
         self._is_new = False
@@ -122,13 +125,13 @@ class HostWindow:
         if self._is_new:
             self._unwritten.append((None, over if answered else max(taken + self._timeout, over) + GRACE))
 
-    def close(self) -> None:
+    def close(self, now: float) -> None:
         """Leave: the others' limits hold from now on. Twice does no harm."""
         if self._file.closed:
             return
         until = time.monotonic() + CLOSING_SECONDS
         while self._alone is None and time.monotonic() < until:
-            if self._try(self._looked, self._leave):
+            if self._try(now, self._leave):
                 break
             time.sleep(BUSY_WAIT)  # somebody is writing; whoever is not heard is missed before long
         self._file.close()
@@ -138,14 +141,30 @@ class HostWindow:
     def _try(self, now: float, work: Callable[[Book], T]) -> T | None:
         """Do something while nobody else writes; None where somebody does, or the file is of no use any more."""
         try:
-            return self._locked(now, work)
+            value = self._locked(now, work)
         except BlockingIOError:
-            self._again = now + BUSY_WAIT
+            self._wait_for_the_lock(now)
         except Lost:
             self._open_again(now)
         except OSError as error:
             self._go_alone(error, now)
+        else:
+            self._busy_since = None
+            return value
         return None
+
+    def _wait_for_the_lock(self, now: float) -> None:
+        """Somebody is writing, which takes no time; unless that process was stopped in the middle of it."""
+        if self._busy_since is None:
+            self._busy_since = now
+        long = now - self._busy_since > LONG_BUSY
+        self._again = now + (LOOK_AGAIN if long else BUSY_WAIT)
+        note = (
+            f"another upload holds the lock of the window that this workspace's uploads share ({self.path}) and does "
+            "not let go: is one of them stopped? Let it go on (fg, kill -CONT), or end it; until then nothing is sent"
+        )
+        if long and note not in self.notes:
+            self.notes.append(note)
 
     def _locked(self, now: float, work: Callable[[Book], T]) -> T:
         with self._file.locked():
@@ -169,7 +188,7 @@ class HostWindow:
         if book.born > now + LATE or book.front * book.width > now + LATE + LONGEST_TIMEOUT + GRACE + book.width:
             raise Torn("it is of another start of the machine")
         if self._born is not None and self._born != book.born:
-            until = self._last_taken + _whole_window(self._rate, self._timeout)
+            until = self._last_taken + self._whole_window
             book.blocked_until = max(book.blocked_until, until)
             if book.blocked_until > now:
                 self.notes.append(
@@ -189,7 +208,7 @@ class HostWindow:
 
     def _begin_again(self, error: Torn, now: float) -> None:
         """A damaged book counts as full for one window: what the others have sent is not known."""
-        until = now + max(_whole_window(rate, self._timeout) for rate in self._rates)
+        until = now + self._whole_window
         self._unwritten.clear()
         self._book = Book.blank(self._file, now, exponent_for(self._rate, self._timeout), blocked_until=until)
         self._generation, self._born = -1, now
@@ -252,17 +271,26 @@ class HostWindow:
         came = mine is None
         if mine is None:
             mine = free_seat(others)
-            self._book.suit(self._rate, self._timeout)
-        write_seat(self._file, mine, Seat(self._number, os.getpid(), self._namespace, self._rate, now))
-        if gone or came:
-            self._book.generation = (self._book.generation + 1) % 2**32
+        seat = Seat(self._number, os.getpid(), self._namespace, self._rate, self._timeout, now)
+        write_seat(self._file, mine, seat)
         before = _interval(self._rates)
         self._rates = [self._rate, *({seat.rate for seat in others.values()} - {self._rate})]
+        self._longest_timeout = max(seat.timeout for seat in (seat, *others.values()))
+        if came:
+            for rate in self._rates:
+                self._book.suit(rate, self._longest_timeout)
+        if gone or came:
+            self._book.generation = (self._book.generation + 1) % 2**32
         if _interval(self._rates) < before:  # whoever was slower has gone, and with it its pace, turns in hand included
             self._turn = None
             self._book.next_turn = min(self._book.next_turn, now)
         self._seat, self._looked, self._generation = mine, now, self._book.generation
         self._tell_of_slower_ones()
+
+    @property
+    def _whole_window(self) -> float:
+        """Seconds after which whatever anybody at work has sent has passed."""
+        return max(_whole_window(rate, self._longest_timeout) for rate in self._rates)
 
     def _tell_of_slower_ones(self) -> None:
         for rate in self._rates[1:]:
@@ -302,7 +330,7 @@ class HostWindow:
 
     def _open_again(self, now: float) -> None:
         """Somebody removed the file: what was sent stood in it, so a new one begins as if full."""
-        until = now + _whole_window(self._rate, self._timeout)
+        until = now + self._whole_window
 
         def block(book: Book) -> None:
             book.blocked_until = max(book.blocked_until, until)
@@ -331,12 +359,12 @@ class HostWindow:
 
 
 def open_window(
-    place: str, workspace_id: str, rate: Rate, timeout: float, now: float
+    address: str, workspace_id: str, rate: Rate, timeout: float, now: float
 ) -> tuple[HostWindow | None, list[str]]:
     """The window for a destination (`host:port`) and a workspace, or None where none can be had, and what to know."""
     from platformdirs import user_state_path  # noqa: PLC0415  for those who share only
 
-    path = window_path(user_state_path("moe-bulk", appauthor=False), place, workspace_id, boot_id())
+    path = window_path(user_state_path("moe-bulk", appauthor=False), address, workspace_id, boot_id())
     try:
         window = HostWindow(path, rate, timeout, now)
     except OSError as error:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 STALE = 15.0
 """Seconds without a sign of a process, which gives one each second: it is stopped, or was killed in a container."""
 
+MOST_PID = 2**31 - 1
 SEATS_AT = 4096
 SEATS = 256
-_SEAT = struct.Struct("<QQQqdd")
+_SEAT = struct.Struct("<QQQqddd")
 assert SEATS_AT + SEATS * _SEAT.size <= BINS_AT  # noqa: S101  the layout itself
 
 
@@ -35,6 +36,7 @@ class Seat:
     pid: int
     namespace: int
     rate: Rate
+    timeout: float
     seen: float
 
     def lives(self, now: float, namespace: int) -> bool:
@@ -58,10 +60,12 @@ def read_seats(pages: Pages) -> dict[int, Seat]:
     if len(raw) != SEATS * _SEAT.size:
         raise Torn("it is cut off")
     found: dict[int, Seat] = {}
-    for at, (number, pid, namespace, limit, per, seen) in enumerate(_SEAT.iter_unpack(raw)):
+    for at, (number, pid, namespace, limit, per, timeout, seen) in enumerate(_SEAT.iter_unpack(raw)):
         if number:
+            if pid > MOST_PID:
+                raise Torn("its list of processes is damaged")
             try:
-                found[at] = Seat(number, pid, namespace, Rate(limit, per), seen)
+                found[at] = Seat(number, pid, namespace, Rate(limit, per), timeout, seen)
             except ConfigError:
                 raise Torn("its list of processes is damaged") from None
     return found
@@ -71,7 +75,8 @@ def write_seat(pages: Pages, at: int, seat: Seat | None) -> None:
     """Take the seat at that place, or leave it free."""
     data = bytes(_SEAT.size)
     if seat is not None:
-        data = _SEAT.pack(seat.number, seat.pid, seat.namespace, seat.rate.limit, seat.rate.per, seat.seen)
+        rate = seat.rate
+        data = _SEAT.pack(seat.number, seat.pid, seat.namespace, rate.limit, rate.per, seat.timeout, seat.seen)
     pages.write(SEATS_AT + at * _SEAT.size, data)
 
 

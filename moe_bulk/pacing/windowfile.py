@@ -107,9 +107,9 @@ class WindowFile:
             self._fd = -1
 
 
-def window_path(folder: Path, host: str, workspace_id: str, boot: str | None) -> Path:
+def window_path(folder: Path, address: str, workspace_id: str, boot: str | None) -> Path:
     """The file for a destination (`host:port`) and a workspace during this start of the machine."""
-    place = re.sub(r"[^A-Za-z0-9.-]", "_", host)[:120]
+    place = re.sub(r"[^A-Za-z0-9.-]", "_", address)[:120]
     return folder / f"{place}_{workspace_id[:60]}_{boot or 'unknown'}{SUFFIX}"
 
 
