@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -188,6 +189,42 @@ def test_killed_while_making_bins_wider(left: int) -> None:
     one._pages.left = None  # type: ignore[attr-defined]  # they are in memory
     with contextlib.suppress(Torn):
         assert 18 <= reopened(one).held(6.0, 1033.0)
+
+
+def test_a_bin_that_is_used_again_is_empty() -> None:
+    """A ring later the same bytes count anew."""
+    one = book()
+    for _ in range(10):
+        one.add(1010.0)
+    later = 1010.0 + BINS * one.width
+    one.add(later)
+    assert 1 == one.held(60.0, later)
+
+
+def test_an_end_that_has_been_overwritten_is_not_taken_away() -> None:
+    """Nor where the bins were made wider since, so that its place would be in the ring again."""
+    one = book(1000.0, Rate(1000, 6.0))
+    later = 1010.0 + 1.5 * BINS * one.width
+    one.add(1010.0)
+    one.add(later)
+    one.suit(Rate(10_000, 60.0), 300.0)
+    one.move(1010.0, later + 1.0)
+    assert 2 == one.held(60.0, later + 1.0)
+
+
+@pytest.mark.parametrize("kill", range(12))
+def test_a_kill_while_an_end_moves_beyond_all_others(kill: int) -> None:
+    """Wherever it comes, the request counts until its first end at least."""
+    one = book()
+    one.add(1035.0)
+    one.held(60.0, 1000.0)
+    one.save()
+    one._pages.left = kill  # type: ignore[attr-defined]  # they are in memory
+    with suppress(Killed):
+        one.move(1035.0, 1037.0)
+        one.save()
+    one._pages.left = None  # type: ignore[attr-defined]  # they are in memory
+    assert reopened(one).held(60.0, 1034.0 + HOLD) >= 1
 
 
 @pytest.mark.parametrize("at", [*range(0, HEAD_SIZE, 7), HEAD_SIZE, HEAD_SIZE + 3])
