@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 STALE = 15.0
 """Seconds without a sign of a process, which gives one each second: it is stopped, or was killed in a container."""
 
+HIGHEST_PID = 2**31 - 1
 SEATS_AT = 4096
 SEATS = 256
 _SEAT = struct.Struct("<QQQqdd")
@@ -61,9 +63,12 @@ def read_seats(pages: Pages) -> dict[int, Seat]:
     for at, (number, pid, namespace, limit, per, seen) in enumerate(_SEAT.iter_unpack(raw)):
         if number:
             try:
-                found[at] = Seat(number, pid, namespace, Rate(limit, per), seen)
+                rate: Rate | None = Rate(limit, per)
             except ConfigError:
-                raise Torn("its list of processes is damaged") from None
+                rate = None
+            if rate is None or pid > HIGHEST_PID or not math.isfinite(seen):
+                raise Torn("its list of processes is damaged")
+            found[at] = Seat(number, pid, namespace, rate, seen)
     return found
 
 
