@@ -93,6 +93,10 @@ class _Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  the connector's own signature
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, list(traces), timeout)
+        if anyio.current_time() > anyio.current_effective_deadline():
+            # The process stood still on the way here. Nothing is sent behind the timeout: its slot may have passed.
+            connection.close()
+            raise TimeoutError
         if connection.transport is None or connection.protocol is None or connection.protocol.should_close:
             # aiohttp would take what came in meanwhile for the answer to this request.
             connection.close()

@@ -273,7 +273,9 @@ class Engine:
             again = self._policy.outage.send_at(now)
             if again is not None and again <= now:
                 if (slot := self._pace.take(now)) is not None:
-                    return slot
+                    if self._clock.now() - now <= STOOD_STILL_SECONDS:
+                        return slot
+                    self._pace.guard.given_up(slot, self._clock.now())  # what is sent now may arrive when it has passed
                 again = self._pace.send_at(now)
             await self._over.wait(None if again is None else again - now)
         return None

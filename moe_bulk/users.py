@@ -120,7 +120,7 @@ class Users:
         """Count what an earlier session said of its busy cells; all of it was over at `end`."""
         for cell, *counts in busy:
             for window, count in zip(self._windows, counts, strict=False):
-                window.add(cell % self._cells, min(end, now), now, min(count, HIGHEST_COUNT))
+                window.add(cell % self._cells, min(end, now), now, count)
 
     def _close(self, cell: int, end: float, now: float) -> None:
         self._open[cell] -= 1
@@ -163,7 +163,9 @@ class _Window:
             self._move_on(cell, bucket)
         of = int(end // self._width)
         if of >= bucket - BUCKETS:  # else it has passed
-            self._counts[cell * self._size + of % self._size] += count
+            at = cell * self._size + of % self._size
+            count = min(count, HIGHEST_COUNT - self._counts[at])  # more than any limit is full, whatever it is
+            self._counts[at] += count
             self.sums[cell] += count
 
     def moves_on_at(self, cell: int) -> float:

@@ -386,6 +386,22 @@ async def test_connecting_is_part_of_the_timeout() -> None:
         assert SHORT <= time.monotonic() - started
 
 
+async def test_what_a_stopped_process_had_not_sent_in_time_is_never_sent() -> None:
+    """It stood still just before it would have written the request: its slot in the window may have passed."""
+    async with serving(_polite) as server, _entered(server.url, SHORT) as client:
+        assert Verdict.ACCEPTED is (await client.attempt(_record())).verdict
+        build = client._request
+
+        def stopped(record: Record) -> httpx.Request:
+            time.sleep(2 * SHORT)
+            return build(record)
+
+        client._request = stopped  # type: ignore[method-assign]
+        assert "timeout" == _trouble(await client.attempt(_record()))
+        await asyncio.sleep(0.1)
+        assert 1 == len(server.requests)
+
+
 async def test_a_handshake_is_part_of_the_timeout(tls: Authority) -> None:
     """A server that takes the connection and never answers the TLS greeting ends with the attempt."""
     async with serving(_silence) as server:

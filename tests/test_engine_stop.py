@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from moe_bulk.outcome import Outcome, Result
+    from moe_bulk.pacing import Slot
     from moe_bulk.record import Record
 
 
@@ -564,3 +565,30 @@ def test_what_was_aborted_for_a_stream_that_was_left_is_no_sign_of_an_outage() -
             return engine.outage, numbers(await deliver(engine, [record(50)]))
 
     assert (False, [50]) == run_virtually(main)
+
+
+def test_a_slot_that_was_taken_before_the_machine_stood_still_is_not_used() -> None:
+    """A request that is sent now would arrive when its slot may have passed: another one is taken."""
+
+    async def main() -> tuple[Engine, list[Exchange]]:
+        machine = Machine()
+        service = Service(machine.now)
+        async with engine_on(service, machine.clock) as engine:
+            guard, stops = engine._pace.guard, [120.0]
+            take = guard.take
+
+            def stopped(now: float, cost: float = 1.0) -> Slot | None:
+                slot = take(now, cost)
+                if stops:
+                    machine.sleep(stops.pop())
+                return slot
+
+            guard.take = stopped  # type: ignore[method-assign]
+            await deliver(engine, [record(0)])
+            return engine, service.exchanges
+
+    engine, (exchange,) = run_virtually(main)
+    assert exchange.sent >= 120
+    guard = engine._pace.guard
+    guard.free_at(exchange.over)
+    assert 2 == guard.held

@@ -266,6 +266,9 @@ def test_bins_that_lost_something_are_seen() -> None:
         one.free_at(Rate(1, 60.0), 1000.0)
     with pytest.raises(Torn, match="lost"):
         one.move(1010.0, 1001.0)
+    one._pages.write(BINS_AT, b"\xff" * (SIZE - BINS_AT))
+    with pytest.raises(Torn, match="never had so many"):
+        one.add(1005.0)
 
 
 def test_another_version_is_no_book() -> None:

@@ -402,18 +402,6 @@ def test_somebody_else_is_writing(opened: Callable[..., HostWindow], path: Path)
     assert 1 == len(sent(two, START + 121.2))
 
 
-def test_a_process_that_was_stopped_while_writing(opened: Callable[..., HostWindow], path: Path) -> None:
-    """After some seconds people are told, once, and it is asked less often."""
-    one = opened()
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        for second in range(8):
-            assert one.take(START + second) is None
-        assert START + 7.25 == one.free_at(START + 7)
-    assert [1] == [note.count("is one of them stopped?") for note in one.notes]
-    assert one.take(START + 8) is not None
-
-
 def test_the_longest_timeout_of_those_at_work_counts(opened: Callable[..., HostWindow], path: Path) -> None:
     """The ring is long enough for all their windows and timeouts, whoever came first."""
     opened(Rate(100, 1.0), timeout=300.0)
@@ -463,6 +451,11 @@ def test_seats_of_nonsense_are_damage(opened: Callable[..., HostWindow], path: P
     file.write(4096, b"\xff" * 48)
     assert one.take(START + 61) is None
     assert "list of processes" in one.notes[0]
+    write_seat(file, 9, Seat(1, 2**31, pid_namespace(), Rate(), TIMEOUT, START))
+    assert one.take(START + 62) is None
+    write_seat(file, 9, Seat(1, 1, pid_namespace(), Rate(), TIMEOUT, float("nan")))
+    assert one.take(START + 63) is None
+    assert 3 == len(one.notes)
     file.close()
 
 
@@ -513,10 +506,41 @@ def test_a_file_that_was_removed_is_made_again(opened: Callable[..., HostWindow]
     path.unlink()
     assert [] == sent(one, START + 61)
     assert path.exists()
-    assert "somebody removed" in one.notes[0]
+    assert "somebody removed it" in one.notes[0]
     two = opened(now=START + 62)
     assert two.take(START + 61 + WHOLE - 1) is None
     assert 3 == len(sent(one, START + 62 + WHOLE))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_who_finds_out_late_that_the_file_is_new(opened: Callable[..., HostWindow], path: Path) -> None:
+    """A process that stood still while the others waited keeps them waiting no second time."""
+    one, late = opened(), opened()
+    sent(late, START, 1)
+    path.unlink()
+    one.tick(START + 1)
+    late.tick(START + 200)
+    assert [] == late.notes
+    assert 3 == len(sent(one, START + 200))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_lock_that_is_never_let_go_is_left_behind(opened: Callable[..., HostWindow], path: Path) -> None:
+    """A process that was stopped while it wrote does not stop all others; it finds the new file when it goes on."""
+    stopped, one = opened(), opened()
+    sent(stopped, START, 1)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        one.tick(START + 1)
+        one.tick(START + 100)  # it was itself that stood still
+        assert [] == one.notes
+        for second in range(101, 175):
+            one.tick(START + second)
+        assert "its lock was held" in one.notes[0]
+        assert [] == sent(one, START + 150 + WHOLE)
+        assert 3 == len(sent(one, START + 175 + WHOLE))
+    assert [] == sent(stopped, START + 180 + WHOLE)
+    assert [] == stopped.notes
 
 
 @pytest.mark.usefixtures("at_once")

@@ -75,6 +75,16 @@ def test_what_has_passed_before_the_session_is_forgotten() -> None:
     assert one.has_room(0, 90_000.0)
 
 
+def test_told_more_often_than_can_be_counted() -> None:
+    """Sessions that each tell of a full cell leave it full, for one window."""
+    one = Users(TIMEOUT, cells=1)
+    for _ in range(3):
+        one.remember([[0, 5_000, 9_000, 60_000]], 100.0, 100.0)
+    one.remember([[0, 10**30]], 100.0, 100.0)
+    assert not one.has_room(0, 3600.0)
+    assert one.has_room(0, 4000.0)
+
+
 def test_a_user_has_the_same_cell_in_every_process() -> None:
     """Sessions talk of cells, so they must mean the same; a lone surrogate has one, too."""
     assert [1556, 2439] == [Users(TIMEOUT).cell(each) for each in ("user-1", "\udcff")]

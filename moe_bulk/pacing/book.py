@@ -292,8 +292,8 @@ class Book:
             self.front = number
         at = BINS_AT + number % BINS * _BIN
         count = int.from_bytes(self._pages.read(at, _BIN), "little") + by
-        if count < 0:
-            raise Torn("it has lost a request")
+        if not 0 <= count < 2 ** (8 * _BIN):
+            raise Torn("it has lost a request, or never had so many")
         self._pages.write(at, count.to_bytes(_BIN, "little"))
         for line in self.lines:
             if number > line.cut:

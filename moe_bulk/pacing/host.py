@@ -34,7 +34,9 @@ LATE = 60.0
 """Seconds that may lie between a process's look at the clock and its look at the file, which another made meanwhile."""
 
 BUSY_WAIT = 0.002
-LONG_BUSY = 5.0
+PATIENCE = 15.0
+"""Seconds of looking at a locked file until it is left to whoever holds the lock and does not go on."""
+
 OPENING_SECONDS = 2.0
 CLOSING_SECONDS = 0.05
 
@@ -75,9 +77,11 @@ class HostWindow:
         self._born: float | None = None
         """When the book was begun that this process's requests stand in."""
         self._last_taken = float("-inf")
+        self._locked_out = 0.0
+        """For how long this process has found the file locked, its own standing still not counted."""
+        self._found_locked = now
         self._turn: float | None = None
         self._again = now
-        self._busy_since: float | None = None
         self._unwritten: list[tuple[HostSlot | None, float]] = []
         self._alone: WindowGuard | None = None
         self._is_new = False
@@ -141,33 +145,33 @@ class HostWindow:
     def _try(self, now: float, work: Callable[[Book], T]) -> T | None:
         """Do something while nobody else writes; None where somebody does, or the file is of no use any more."""
         try:
-            value = self._locked(now, work)
+            return self._locked(now, work)
         except BlockingIOError:
-            self._wait_for_the_lock(now)
+            self._find_locked(now)
         except Lost:
             self._open_again(now)
         except OSError as error:
             self._go_alone(error, now)
-        else:
-            self._busy_since = None
-            return value
         return None
 
-    def _wait_for_the_lock(self, now: float) -> None:
-        """Somebody is writing, which takes no time; unless that process was stopped in the middle of it."""
-        if self._busy_since is None:
-            self._busy_since = now
-        long = now - self._busy_since > LONG_BUSY
-        self._again = now + (LOOK_AGAIN if long else BUSY_WAIT)
-        note = (
-            f"another upload holds the lock of the window that this workspace's uploads share ({self.path}) and does "
-            "not let go: is one of them stopped? Let it go on (fg, kill -CONT), or end it; until then nothing is sent"
-        )
-        if long and note not in self.notes:
-            self.notes.append(note)
+    def _find_locked(self, now: float) -> None:
+        """Come back soon; a file whose lock is never let go is left behind, as if somebody had removed it."""
+        self._again = now + BUSY_WAIT
+        self._locked_out += min(now - self._found_locked, LOOK_AGAIN)
+        self._found_locked = now
+        if self._locked_out > PATIENCE:
+            self._locked_out = 0.0
+            try:
+                if not self._file.is_lost():
+                    self.path.unlink(missing_ok=True)
+            except OSError as error:
+                self._go_alone(error, now)
+            else:
+                self._open_again(now, "its lock was held by a process that does not go on")
 
     def _locked(self, now: float, work: Callable[[Book], T]) -> T:
         with self._file.locked():
+            self._locked_out = 0.0
             try:
                 self._book.load()
                 self._check_times(now)
@@ -328,12 +332,15 @@ class HostWindow:
     def _blank(self, pages: WindowFile, now: float) -> None:
         Book.blank(pages, now, exponent_for(self._rate, self._timeout))
 
-    def _open_again(self, now: float) -> None:
-        """Somebody removed the file: what was sent stood in it, so a new one begins as if full."""
-        until = now + self._whole_window
+    def _open_again(self, now: float, why: str = "somebody removed it") -> None:
+        """The file has gone: what was sent stood in it, so a new one begins as if full."""
+        until = now
 
         def block(book: Book) -> None:
-            book.blocked_until = max(book.blocked_until, until)
+            nonlocal until  # the others may have found out long ago, while this process stood still
+            gone = max(book.born + LOOK_AGAIN, self._last_taken)
+            until = max(book.blocked_until, gone + self._whole_window)
+            book.blocked_until = until
 
         self._file.close()
         self._again, self._born = now + BUSY_WAIT, None
@@ -342,10 +349,11 @@ class HostWindow:
         except OSError as error:
             self._go_alone(error, now)
             return
-        self.notes.append(
-            f"somebody removed the file of the window that this workspace's uploads share ({self.path}): nothing is "
-            f"sent for {until - now:.0f} s, since nobody knows what was"
-        )
+        if until > now:
+            self.notes.append(
+                f"the file of the window that this workspace's uploads share is a new one ({why}; {self.path}): "
+                f"nothing is sent for {until - now:.0f} s, since nobody knows what was"
+            )
 
     def _go_alone(self, error: OSError, now: float) -> None:
         """The file is of no use any more: keep the pace of this process alone, after a window of silence."""

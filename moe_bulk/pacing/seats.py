@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_bulk.config import Rate
+from moe_bulk.config import LONGEST_TIMEOUT, Rate
 from moe_bulk.errors import ConfigError
 from moe_bulk.pacing.book import BINS_AT, Torn
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 STALE = 15.0
 """Seconds without a sign of a process, which gives one each second: it is stopped, or was killed in a container."""
 
-MOST_PID = 2**31 - 1
+HIGHEST_PID = 2**31 - 1
 SEATS_AT = 4096
 SEATS = 256
 _SEAT = struct.Struct("<QQQqddd")
@@ -62,12 +63,13 @@ def read_seats(pages: Pages) -> dict[int, Seat]:
     found: dict[int, Seat] = {}
     for at, (number, pid, namespace, limit, per, timeout, seen) in enumerate(_SEAT.iter_unpack(raw)):
         if number:
-            if pid > MOST_PID:
-                raise Torn("its list of processes is damaged")
             try:
-                found[at] = Seat(number, pid, namespace, Rate(limit, per), timeout, seen)
+                rate: Rate | None = Rate(limit, per)
             except ConfigError:
-                raise Torn("its list of processes is damaged") from None
+                rate = None
+            if rate is None or pid > HIGHEST_PID or not (math.isfinite(seen) and 0 < timeout <= LONGEST_TIMEOUT):
+                raise Torn("its list of processes is damaged")
+            found[at] = Seat(number, pid, namespace, rate, timeout, seen)
     return found
 
 
