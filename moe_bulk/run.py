@@ -51,7 +51,9 @@ class Run:
         self._settled_before, self._failed_before = self.tally.settled_rows, self.tally.failed_rows
         self._dead_letters: int | None = None
         """The length of the dead letters once they have been filled in: nothing is written behind them any more."""
-        self._synced = (self._journal.results.written, self.tally.requests)
+        self._synced = self._journal.results.written
+        self._told = self.tally.requests
+        """As many requests as there had been when it was saved."""
         self._saving = threading.Lock()
         self._ending = threading.Lock()
         self._closing = False
@@ -116,16 +118,22 @@ class Run:
         """Save once a second, in a thread; `halt` is told what goes wrong, and ends the run."""
         while True:
             await anyio.sleep(SYNC_SECONDS)
-            done = (self._journal.results.written, self.tally.requests)
-            if done == self._synced:
+            if not self._something_new():
                 continue
+            written, self._told = self._journal.results.written, self.tally.requests
             try:
                 self._look_ahead()
                 await anyio.to_thread.run_sync(self._save, self._census.snapshot(), self._checkpoint())
             except JournalError as error:
                 halt(error)
                 return
-            self._synced = done
+            self._synced = written
+
+    def _something_new(self) -> bool:
+        """Whether results were written, or requests were sent to users of whom the next session has to know."""
+        if self._journal.results.written != self._synced:
+            return True
+        return self.tally.requests != self._told and bool(self._job.busy(self._job.clock.now(), self.tally.sessions))
 
     def save(self, *, finished: bool = False, final_dead_letter: int | None = None) -> None:
         """Make all that was written safe from a power cut, and note how far that is."""

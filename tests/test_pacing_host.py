@@ -466,6 +466,19 @@ def test_a_clock_that_went_back_is_another_start(opened: Callable[..., HostWindo
 
 
 @pytest.mark.usefixtures("at_once")
+def test_bins_do_not_stay_as_wide_as_those_of_a_day(opened: Callable[..., HostWindow]) -> None:
+    """A later process with a short window is not held to them; one with a long window waits for what it cannot know."""
+    one = opened(Rate(100_000, 86400.0))
+    sent(one, START, 1)
+    one.close(START + 1)
+    hour = START + 3600
+    short = opened(Rate(3, 1.0), now=hour)
+    assert [3, 0, 3] == [len(sent(short, hour + after)) for after in (0.0, TIMEOUT + 6.0, TIMEOUT + 6.1)]
+    short.close(hour + 40)
+    assert [] == sent(opened(Rate(9, 86400.0), now=hour + 1), hour + 70)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_who_looked_at_the_clock_before_another_made_the_file(opened: Callable[..., HostWindow]) -> None:
     """Processes that begin at once find no damage in each other's file."""
     first, second = opened(now=START + 0.3), opened(now=START)
@@ -566,6 +579,23 @@ def test_a_file_that_stops_working(
     one.answered(own[0], START + 61 + WHOLE)
     one.given_up(own[1], START + 61 + WHOLE)
     assert one.take(START + 62 + WHOLE) is None
+
+
+def test_a_locked_file_that_cannot_be_left_behind(
+    opened: Callable[..., HostWindow], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that cannot be written in, the process goes on alone after a window of silence."""
+    one = opened()
+
+    def fails(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for second in range(100):
+            one.tick(START + second)
+    assert "keeps its pace alone" in one.notes[0]
 
 
 def _no_locks(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

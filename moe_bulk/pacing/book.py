@@ -30,6 +30,9 @@ BINS = 65_536
 BINS_A_WINDOW = 4096
 """A window is cut into at least so many: rounding an end up costs a 4,096th of the limit at most."""
 
+WIDE = 2
+"""Bins of up to 2 to the power of this times the width that suits a rate are fine enough for it."""
+
 LINES = 8
 MAGIC = b"moepace1"
 _HEAD = struct.Struct("<8siIqdddd")
@@ -114,14 +117,16 @@ class Book:
         self.lines: list[Line] = []
 
     @classmethod
-    def blank(cls, pages: Pages, now: float, exponent: int, *, blocked_until: float = 0.0) -> Book:
+    def blank(
+        cls, pages: Pages, now: float, exponent: int, *, blocked_until: float = 0.0, known_since: float = 0.0
+    ) -> Book:
         """Begin a new book in `pages`, which become all zeros but for its head."""
         book = cls(pages)
         pages.write(0, bytes(SIZE))
         book._set_width(exponent)
         book.front = book._passed(now)
         book.born = book.next_turn = now
-        book.blocked_until = blocked_until
+        book.blocked_until, book.known_since = blocked_until, known_since
         book.save()
         return book
 
@@ -225,6 +230,16 @@ class Book:
         self.next_turn = max(self.next_turn, at)
 
     # -- its shape ----------------------------------------------------------------------------------------------------
+
+    def renewed(self, rate: Rate, timeout: float, now: float) -> Book:
+        """One with finer bins, for who is alone and finds them far too wide for its window, which is empty.
+
+        Whoever needs to know of an earlier time waits, as behind ends that have been overwritten.
+        """
+        exponent, newest = exponent_for(rate, timeout), self.front * self.width
+        if self.exponent <= exponent + WIDE or newest + _hold(rate.per) >= now:
+            return self
+        return Book.blank(self._pages, now, exponent, blocked_until=self.blocked_until, known_since=newest)
 
     def suit(self, rate: Rate, timeout: float) -> None:
         """Make the bins wide enough for the ring to span windows of this length."""

@@ -275,6 +275,9 @@ class HostWindow:
         came = mine is None
         if mine is None:
             mine = free_seat(others)
+            if not others:
+                self._book = self._book.renewed(self._rate, self._timeout, now)
+                self._born = self._book.born
         seat = Seat(self._number, os.getpid(), self._namespace, self._rate, self._timeout, now)
         write_seat(self._file, mine, seat)
         before = _interval(self._rates)

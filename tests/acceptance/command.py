@@ -96,6 +96,7 @@ def running_sandbox(settings: SandboxSettings) -> Iterator[Sandbox]:
             stops.append(stop)
             started.set()
             await stop.wait()
+        await asyncio.sleep(0.05)  # connections that came at the last moment are gone then, too
 
     stops: list[asyncio.Event] = []
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))

@@ -55,7 +55,7 @@ def test_a_service_that_comes_back(tmp_path: Path, meanwhile: SandboxSettings | 
             time.sleep(1.5)
         else:
             with running_sandbox(replace(meanwhile, port=port)) as ill:
-                settle(lambda: ill.stats.requests > 20)
+                settle(lambda: ill.stats.requests > 0)
                 time.sleep(1.5)
                 assert ill.stats.requests < 20 + 80 + 5  # what led to the outage, what was on its way, some probes
         with running_sandbox(replace(SERVICE, port=port)) as again:

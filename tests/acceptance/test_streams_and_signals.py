@@ -91,12 +91,15 @@ def test_json_progress_is_json(tmp_path: Path, sandbox: Sandbox) -> None:
 def test_an_early_interrupt_is_an_interrupt(tmp_path: Path, sandbox: Sandbox, wait: float) -> None:
     """Ctrl-C at any moment after the start ends with 130 and no traceback."""
     write_devices(tmp_path / "devices.csv", 100_000)
-    with start(["upload", "devices.csv"], tmp_path, unmeasured(environment(sandbox))) as process:
-        while b"moe_bulk" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
-            pass
-        time.sleep(0.1 + wait)  # the interpreter's own start is not ours to shield
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=15)
+    for longer in (0.1, 0.3, 0.9):
+        with start(["upload", "devices.csv"], tmp_path, unmeasured(environment(sandbox))) as process:
+            while b"moe_bulk" not in Path(f"/proc/{process.pid}/cmdline").read_bytes():
+                pass
+            time.sleep(longer + wait)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=15)
+        if process.returncode != -signal.SIGINT or "__main__.py" in err:
+            break  # else the interpreter's own start, which is not ours to shield, has taken longer than usual
     assert 130 == process.returncode, err
     assert "Traceback" not in err
 
