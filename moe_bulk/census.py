@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from io import FileIO
+from mmap import mmap
 from typing import TYPE_CHECKING, Self
 
 from moe_bulk.columns import Unsent
@@ -95,7 +96,8 @@ class Census:
         self._file = file
         self._path = path
         self._sizes = sizes
-        self._table = array("Q", [0]) * sizes.cells
+        # pages that nobody touches take neither time nor memory: most runs are short
+        self._table: memoryview[int] | array[int] = memoryview(mmap(-1, sizes.cells * _CELL)).cast("Q")
         """Of each cell, the number of its last record and, in the lowest bits, how many it has."""
         self._touched: dict[int, int] = {}
         """Blocks of the table that changed since they were written, and the last record that changed them."""

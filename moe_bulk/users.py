@@ -108,7 +108,7 @@ class Users:
         found = {
             cell
             for window in self._windows
-            if max(window.sums) >= window.limit * told  # hardly ever, and quickly seen
+            if window.highest >= window.limit * told  # hardly ever
             for cell, count in enumerate(window.sums)
             if count >= window.limit * told
         }
@@ -135,7 +135,7 @@ class _Window:
     filled, and those ahead.
     """
 
-    __slots__ = ("_counts", "_moved", "_size", "_width", "_zeros", "length", "limit", "sums")
+    __slots__ = ("_counts", "_moved", "_size", "_width", "_zeros", "highest", "length", "limit", "sums")
 
     def __init__(self, rate: Rate, ahead: float, cells: int) -> None:
         self.limit = rate.limit
@@ -146,6 +146,8 @@ class _Window:
         self._zeros = array("H", bytes(2 * self._size))
         self.sums = array("I", bytes(4 * cells))
         """What each cell held when it last moved on: never less than it holds now."""
+        self.highest = 0
+        """The most that any cell ever held."""
         self._moved = array("q", bytes(8 * cells))
         """The bucket of time up to which each cell has moved on."""
 
@@ -167,6 +169,7 @@ class _Window:
             count = min(count, HIGHEST_COUNT - self._counts[at])  # more than any limit is full, whatever it is
             self._counts[at] += count
             self.sums[cell] += count
+            self.highest = max(self.highest, self.sums[cell])
 
     def moves_on_at(self, cell: int) -> float:
         """When the oldest bucket is forgotten, or the one being filled if all are empty: what is open may end in it."""

@@ -198,10 +198,12 @@ def test_stopped_many_times(seed: int, cuts: list[tuple[Way, int]]) -> None:
 
 @small
 @pytest.mark.parametrize("after", [5, 12, 20])
-def test_a_power_cut_that_takes_what_was_not_synced(after: int, out: Path) -> None:
+def test_a_power_cut_that_takes_what_was_not_synced(after: int, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the census lost is counted again, from the results that were read back and the rows that are sent again."""
     rows = mixed(60, seed=2)
-    go(rows, out, Cut("crash", after))
+    with monkeypatch.context() as patched:
+        patched.setattr("moe_bulk.run.SYNC_SECONDS", 1e6)
+        go(rows, out, Cut("crash", after))
     os.truncate(out / "devices.census", 4096)  # it was synced when the run began, and not yet again
     go(rows, out)
     assert too_many(rows) == found_too_many(out)
