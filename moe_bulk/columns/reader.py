@@ -198,11 +198,11 @@ class Reader:
         for column, value in self._where:
             if _as_text(said := _reach(view, column)) != value:
                 return self._unsent(row, view, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(said)}")
-        if not self._told.issuperset(view):
-            self._warn(view)
         made = foreign.fields(view)
         if why := foreign.preset.why_skipped(view, made, self._validate):
             return self._unsent(row, view, Status.SKIPPED, why)
+        if not self._told.issuperset(view):
+            self._warn(view)
         device = fold(made, self._validate)
         if isinstance(device, Device):
             return Record(row, device, mapping)
