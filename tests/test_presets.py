@@ -5,12 +5,16 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moe_bulk import presets
 from moe_bulk.columns import Columns, Reader, Unsent
+from moe_bulk.deadletter import letter
 from moe_bulk.errors import ConfigError
-from moe_bulk.outcome import Status
+from moe_bulk.outcome import Result, Status
 from moe_bulk.presets.form import MOST_ITEMS, Preset
 from moe_bulk.record import Number, Position, Record, Row
 
@@ -195,6 +199,37 @@ def test_a_dead_letter_names_no_file(said: object) -> None:
     """A stranger's row cannot make us read one: a letter has a name of ours, or a table."""
     with pytest.raises(ConfigError):
         presets.from_mapping(said)
+
+
+# -- any row -----------------------------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from(["u-1", "token-1", "d-1", "iOS", "android", "1", "11", "t", "null", "", "email"])
+VALUES = st.none() | st.booleans() | st.integers(0, 20) | TEXTS
+ELEMENTS = st.lists(
+    VALUES | st.dictionaries(st.sampled_from(["device_id", "token", "platform", "model"]), VALUES, max_size=4),
+    max_size=4,
+)
+
+
+@given(name=st.sampled_from(NAMES), data=st.data())
+def test_a_dead_letter_is_read_as_its_row_was(name: str, data: st.DataObject) -> None:
+    """Whatever stands in a row, it has at least one result, and each letter comes to what its item came to."""
+    known = [*(column for columns in presets.load(name).columns.values() for column in columns), "attributes"]
+    fields: dict[str, Any] = data.draw(st.dictionaries(st.sampled_from(known), VALUES, max_size=8)) | {
+        "external_id": "u-1"
+    }
+    fields |= data.draw(st.fixed_dictionaries({}, optional={"devices": ELEMENTS, "push_tokens": ELEMENTS}))
+    made = read_all(name, fields, set_=["platform=iOS"] if name == "batch" else [])
+
+    assert list(range(len(made))) == [one.row.position.item for one in made]
+    for one in made:
+        status = one.status if isinstance(one, Unsent) else Status.REJECTED
+        failed = Result(one.row.position, status, one.row, reason="no", mapping=one.mapping)
+        again = Reader(Columns()).read(Row(PLACE, orjson.loads(letter(failed))))
+        assert type(one) is type(again)
+        assert getattr(one, "device", None) == getattr(again, "device", None)
+        assert getattr(one, "reason", None) == getattr(again, "reason", None)
+        assert (one.mapping, fields) == (again.mapping, again.row.fields)
 
 
 # -- what is said on top of a preset -----------------------------------------------------------------------------------
@@ -554,9 +589,9 @@ def test_braze_s_users_without_devices(arrays: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"devices": "iPhone"}, "devices must be an array of objects; it is a str"),
-        ({"push_tokens": {"token": "x"}}, "push_tokens must be an array of objects; it is a dict"),
-        ({"push_tokens": ["x"]}, "push_tokens must be an array of objects; there is something else in it"),
+        ({"devices": "iPhone"}, "devices must be an array of objects"),
+        ({"push_tokens": {"token": "x"}}, "push_tokens must be an array of objects"),
+        ({"push_tokens": ["x"]}, "push_tokens must be an array of objects"),
         ({"push_tokens": [{}] * (MOST_ITEMS + 1)}, "the row holds 1,003 devices: MoEngage blocks a user who has more"),
     ],
 )

@@ -122,6 +122,19 @@ def test_a_stop_in_the_middle_of_a_row(way: str, kind: str, after: int, tmp_path
     assert last.written.summary["counts"]["read"] == len(EVERYTHING)
 
 
+@pytest.mark.parametrize("kept", [1, 2, 5])
+@pytest.mark.parametrize("after", [2, 5, 9, 15])
+def test_rows_in_memory_that_are_too_many_to_be_kept(
+    kept: int, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row counts as settled when all of its devices are: the others are not lost with the first one."""
+    monkeypatch.setattr("moe_bulk.intake.memory.HELD", kept)
+    rows = [orjson.loads(line) for line in BRAZE.read_bytes().splitlines()]
+    deliver(rows, tmp_path / "run", reading=through("braze"), cut=Cut("crash", after))
+    last = deliver(rows, tmp_path / "run", reading=through("braze"))
+    assert items_of(last.written.results) == EVERYTHING
+
+
 def test_a_limit_within_a_row(tmp_path: Path) -> None:
     """It counts what has a result of its own, so a run that goes on begins in the middle of a row."""
     found = []

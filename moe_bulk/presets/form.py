@@ -97,10 +97,10 @@ class Preset:
         for name in self.items:
             found = fields.get(name)
             if found is not None and not isinstance(found, (list, tuple)):
-                return f"{name} must be an array of objects; it is a {type(found).__name__}"
+                return f"{name} must be an array of objects"
             elements = [each for each in found or () if each is not None]
             if not all(isinstance(each, Mapping) for each in elements):
-                return f"{name} must be an array of objects; there is something else in it"
+                return f"{name} must be an array of objects"
             lists.append(elements)
         joined, nothing = self._joined(lists), dict.fromkeys(self.items)
         if len(joined) > MOST_ITEMS:
