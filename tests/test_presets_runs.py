@@ -230,6 +230,16 @@ def test_dead_letters_of_rows_that_were_corrected(
         assert [reason] == [each["reason"] for each in ended.written.results]
 
 
+@pytest.mark.parametrize("tokens", [[], TWO["push_tokens"], "x"])
+def test_a_letter_stays_its_item_whatever_becomes_of_its_row(tmp_path: Path, tokens: object) -> None:
+    """Who spoils it while correcting it does not make it the letter of all the others."""
+    path = letter(tmp_path, {**TWO, "push_tokens": tokens}, {"preset": "braze", "item": 2})
+    ended = deliver(Files((str(path),)), tmp_path / "run")
+    assert [{"preset": "braze", "item": 2}] * (tokens != []) == [
+        each["_moe_bulk"]["mapping"] for each in ended.written.letters
+    ]
+
+
 def test_values_that_refuse_to_be_read(tmp_path: Path) -> None:
     """A row of somebody else's classes is an invalid one, and the others go their way."""
 

@@ -26,7 +26,7 @@ class Foreign:
 
     def __init__(self, preset: Preset, columns: Columns, item: int | None = None, *, letter: bool = False) -> None:
         self.preset = preset
-        self._item = item
+        self.item = item
         self._letter = letter
         self._constants = {
             **{field: said for field, said in preset.constants.items() if field not in columns.columns},
@@ -82,8 +82,8 @@ class Foreign:
             raise ConfigError(views)
         if not views:
             return f"there is no device in it: {' and '.join(self.preset.items)} hold none"
-        item = self._item if self._item is not None else row.position.item
-        if self._letter and self._item is None and len(views) > 1:
+        item = self.item if self.item is not None else row.position.item
+        if self._letter and self.item is None and len(views) > 1:
             raise ConfigError(
                 f"it holds {len(views):,} devices now, and a dead letter is one: upload it with "
                 f"--preset {self.preset.name}"

@@ -180,17 +180,20 @@ class Reader:
         try:
             found = foreign.view(row, fields)
         except ConfigError as error:
-            return self._unsent(row, fields, Status.INVALID, str(error))
+            return self._unsent(row, fields, Status.INVALID, str(error), self._mapping_of(foreign.item))
         if isinstance(found, str):
             return self._unsent(row, fields, Status.SKIPPED, found)
         view, item = found
-        mapping = self._mapping if item is None else {**(self._mapping or {}), "item": item}
+        mapping = self._mapping_of(item)
         if "attributes" in view and "attributes" not in foreign.preset.names:
             merged = _merged(view)
             if isinstance(merged, str):
                 return self._unsent(row, view, Status.INVALID, merged, mapping)
             view = merged
         return self._read_view(row, view, foreign, mapping)
+
+    def _mapping_of(self, item: int | None) -> dict[str, object] | None:
+        return self._mapping if item is None else {**(self._mapping or {}), "item": item}
 
     def _read_view(
         self, row: Row, view: Mapping[str, object], foreign: Foreign, mapping: dict[str, object] | None
