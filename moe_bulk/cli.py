@@ -106,6 +106,9 @@ class Input:
     format: Annotated[Literal["auto", "csv", "ndjson"], _option("The input's format.")] = "auto"
     column: Annotated[tuple[str, ...], _option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
     set_: Annotated[tuple[str, ...], _option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
+    preset: Annotated[
+        str | None, _option("A known export's columns, see `moe-bulk presets`; or a TOML file of that form.")
+    ] = None
     where: Annotated[tuple[str, ...], _option("COLUMN=VALUE: skip rows that differ. Repeatable.")] = ()
     validate: Annotated[
         Literal["strict", "basic"], _option("All rules of the API, or only that the two ids are there.")
@@ -163,6 +166,15 @@ def upload(
     import asyncio  # noqa: PLC0415  --help needs no event loop
 
     return asyncio.run(_Upload(tuple(source), destination, pacing, reading, output).carry_out())
+
+
+@app.command
+def presets() -> int:
+    """List the exports that `upload --preset NAME` knows: what each is, and the columns that it expects."""
+    from moe_bulk.presets import listing  # noqa: PLC0415
+
+    print(listing())
+    return 0
 
 
 @app.command
@@ -225,7 +237,12 @@ class _Upload:
 
         said, shown = self._reading, self._output
         columns = Columns.parse(
-            said.column, said.set_, said.where, validate=said.validate, include_superseded=said.include_superseded
+            said.column,
+            said.set_,
+            said.where,
+            validate=said.validate,
+            include_superseded=said.include_superseded,
+            preset=said.preset,
         )
         reading = Reading(columns, said.format, said.limit)
         out = shown.out or default_out(self._sources, sandbox=self._destination.sandbox, cwd=Path.cwd())

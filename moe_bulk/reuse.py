@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from moe_bulk.deadletter import clean
 from moe_bulk.errors import RunRefused
+from moe_bulk.presets import as_setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,8 @@ def _other_settings(found: Found) -> str:
 
 def settings_that_matter(credentials: Credentials, columns: Columns, format_: str) -> dict[str, object]:
     """The settings that the sessions of one run must have in common, as JSON has them; the key is not among them."""
-    return {
+    preset = {"preset": clean(as_setting(columns.in_use))} if columns.in_use is not None else {}
+    return preset | {
         "workspace_id": credentials.workspace_id,
         "destination": credentials.host,
         "format": format_,

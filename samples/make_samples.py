@@ -6,6 +6,8 @@ to that.
 
 * `devices.csv`, `devices.ndjson`: 300 clean rows each, as an app's own export has them.
 * `messy.csv`, `messy.ndjson`: about 300 rows each, with everything that spreadsheets and careless exports do to them.
+* `onesignal.csv`, `airship.ndjson`, `segment.ndjson`, `braze.ndjson`, `appmetrica.csv`, `batch.csv`,
+  `moengage-export.ndjson`: some 20 rows each, as those services export them: one for each `--preset`.
 """
 
 from __future__ import annotations
@@ -65,6 +67,13 @@ def samples() -> dict[str, bytes]:
         "devices.ndjson": clean_ndjson(Devices(seed=2, first=1001)),
         "messy.csv": messy_csv(Devices(seed=3, first=2001)),
         "messy.ndjson": messy_ndjson(Devices(seed=4, first=3001)),
+        "onesignal.csv": onesignal(Devices(seed=5, first=4001)),
+        "airship.ndjson": airship(Devices(seed=6, first=5001)),
+        "segment.ndjson": segment(Devices(seed=7, first=6001)),
+        "braze.ndjson": braze(Devices(seed=8, first=7001)),
+        "appmetrica.csv": appmetrica(Devices(seed=9, first=8001)),
+        "batch.csv": batch(Devices(seed=10, first=9001)),
+        "moengage-export.ndjson": moengage_export(Devices(seed=11, first=10001)),
     }
 
 
@@ -282,6 +291,200 @@ def messy_ndjson(devices: Devices) -> bytes:
     ):
         lines.insert(place, line)
     return b"".join(lines) + b"\n\n"
+
+
+# -- what other services export ----------------------------------------------------------------------------------------
+
+
+def onesignal(devices: Devices) -> bytes:
+    """Write OneSignal's CSV: numbers for device types, a flag that means its opposite, one column for both ad ids."""
+    kinds = {"iOS": "0", "ANDROID": "1", "web": "5"}
+    rows = []
+    for index in range(20):
+        device = devices.device()
+        rows.append(
+            {
+                "id": devices.uuid(),
+                "identifier": device["push_id"],
+                "device_type": kinds[device["platform"]],
+                "device_model": device["model"],
+                "device_os": device["os_version"],
+                "game_version": device["app_version"],
+                "ad_id": "OptedOut" if index % 7 == 3 else device["moe_gaid"] or device["idfv"],
+                "external_user_id": device["customer_id"],
+                "invalid_identifier": "f" if device["moe_push_opted"] == "True" else "t",
+                "last_active": f"2026-11-{1 + index:02} 08:{index:02}:00",
+            }
+        )
+    for place, kind, change in (
+        (3, "11", {"identifier": "ann@example.com", "device_model": "", "device_os": ""}),  # an e-mail address
+        (8, "14", {"identifier": "+15550100", "device_model": "", "device_os": ""}),  # a phone number
+        (12, "2", {"device_model": "KFTRWI", "ad_id": ""}),  # Amazon
+        (15, "1", {"identifier": ""}),  # never asked for push
+        (18, "9", {"device_model": "MacBookPro18,3", "ad_id": ""}),  # macOS: none of MoEngage's platforms
+        (21, "1", {"external_user_id": ""}),  # nobody's
+    ):
+        row = {"identifier": devices.fcm_token(), "id": devices.uuid(), "device_type": kind, "ad_id": devices.uuid()}
+        rows.insert(place, {**rows[0], "external_user_id": f"user-odd-{place}", **row, **change})
+    return as_csv(rows)
+
+
+def airship(devices: Devices) -> bytes:
+    """Write Airship's channels: booleans and nothing as text."""
+    lines = []
+    for index in range(20):
+        device = devices.device()
+        channel = {
+            "channel_id": devices.uuid(),
+            "device_type": device["platform"].lower(),
+            "opt_in": device["moe_push_opted"].lower(),
+            "push_address": device["push_id"],
+            "named_user_id": device["customer_id"],
+            "last_registration": "2026-11-20T08:00:00",
+        }
+        changes: dict[int, dict[str, str | None]] = {
+            4: {"device_type": "email", "push_address": "null"},
+            7: {"device_type": "sms", "push_address": "None"},
+            9: {"device_type": "amazon"},
+            11: {"push_address": "None", "opt_in": "false"},
+            13: {"named_user_id": "null"},
+            15: {"push_address": "", "opt_in": "false"},
+            17: {"opt_in": "null"},
+            18: {"named_user_id": None},
+        }
+        lines.append(as_line({**channel, **changes.get(index, {})}))
+    return b"".join(lines)
+
+
+def segment(devices: Devices) -> bytes:
+    """Write a warehouse's table: users as numbers and as texts, and events without a token."""
+    lines = []
+    for index in range(20):
+        device = devices.device()
+        number = int(device["customer_id"].removeprefix("user-"))
+        row: dict[str, object] = {
+            "id": f"api-{devices.random.getrandbits(64):016x}",
+            "received_at": f"2026-11-20T08:{index:02}:00Z",
+            "user_id": number if index % 3 else device["customer_id"],
+            "context_device_id": device["device_id"],
+            "context_device_token": None if index % 5 == 2 else device["push_id"],
+            "context_device_type": "ios" if device["platform"] == "iOS" else "android",
+            "context_device_model": device["model"],
+            "context_device_advertising_id": device["moe_gaid"] or devices.uuid().upper(),
+            "context_os_version": device["os_version"],
+            "context_app_version": device["app_version"],
+        }
+        changes: dict[int, dict[str, object]] = {
+            6: {"user_id": None},  # anonymous
+            8: {"user_id": 6009.5},
+            13: {"context_device_token": ""},
+            16: {"context_device_advertising_id": "00000000-0000-0000-0000-000000000000"},
+        }
+        lines.append(as_line({**row, **changes.get(index, {})}))
+    return b"".join(lines)
+
+
+def braze(devices: Devices) -> bytes:
+    """Write Braze's user profiles: devices and push tokens in arrays of their own, from none to four of them."""
+    lines = []
+    for index in range(12):
+        owned = [devices.device() for _ in range((2, 1, 3, 0, 1, 4)[index % 6])]
+        tokens = [
+            {
+                "app": "Shop",
+                "platform": {"ANDROID": "Android", "iOS": "iOS", "web": "Web"}[device["platform"]],
+                "token": device["push_id"],
+                "device_id": device["device_id"],
+                "notifications_enabled": device["moe_push_opted"] == "True",
+            }
+            for device in owned
+        ]
+        profiles: list[dict[str, object]] = [
+            {
+                "model": device["model"],
+                "os": device["os_version"],
+                "carrier": None,
+                "idfv": device["idfv"] or None,
+                "google_ad_id": device["moe_gaid"] or None,
+                "device_id": device["device_id"],
+                "ad_tracking_enabled": True,
+            }
+            for device in owned
+        ]
+        row: dict[str, object] = {
+            "external_id": f"user-{devices.number:05}-{index}",
+            "braze_id": f"{devices.random.getrandbits(96):024x}",
+            "devices": profiles[::-1],
+            "push_tokens": tokens,
+        }
+        changes: dict[int, dict[str, object]] = {
+            2: {"push_tokens": tokens[1:]},  # a device without a token
+            5: {"devices": profiles[2:]},  # tokens without a device
+            8: {"push_tokens": [*tokens[:2], *({**token, "token": None} for token in tokens[2:])]},
+            9: {"devices": None, "push_tokens": None},
+            10: {"devices": "iPhone"},
+        }
+        lines.append(as_line({**row, **changes.get(index, {})}))
+    return b"".join(lines)
+
+
+def appmetrica(devices: Devices) -> bytes:
+    """Write AppMetrica's CSV: a byte order mark, and a row each time that a token was reported."""
+    rows = []
+    for index in range(20):
+        device = devices.device()
+        apple = device["platform"] == "iOS"
+        row = {
+            "token": device["push_id"],
+            "appmetrica_device_id": str(devices.random.getrandbits(63)),
+            "google_aid": "" if apple else device["moe_gaid"] or devices.uuid(),
+            "ios_ifv": device["idfv"],
+            "os_name": "ios" if apple else "android",
+            "os_version": device["os_version"],
+            "device_model": device["model"],
+            "profile_id": "" if index == 14 else device["customer_id"],
+            "app_version_name": device["app_version"],
+            "token_datetime": f"2026-11-20 08:{index:02}:00",
+        }
+        rows.append({**row, "token": ""} if index == 5 else row)
+        if index % 4 == 1:  # the token was reported again, and once it was another one
+            rows.append({**row, "token": devices.fcm_token() if index == 9 else row["token"]})
+    return b"\xef\xbb\xbf" + as_csv(rows)
+
+
+def batch(devices: Devices) -> bytes:
+    """Write Batch's CSV of one platform's tokens, with semicolons."""
+    rows = []
+    for index in range(20):
+        token = "" if index == 11 else f"{devices.random.getrandbits(256):064X}"
+        rows.append({"push_token": token, "custom_id": "" if index == 6 else f"user-{9001 + index:05}"})
+    return as_csv(rows, ";")
+
+
+def moengage_export(devices: Devices) -> bytes:
+    """Write what MoEngage itself takes and gives: nested and flat rows, users and events among them."""
+    lines = []
+    for index in range(20):
+        device = devices.device()
+        row = api_shaped(device) if index % 2 else flat(device)
+        user = {"customer_id": device["customer_id"]}
+        changes: dict[int, dict[str, object]] = {
+            3: {"type": "customer", **user, "attributes": {"first_name": "Ann"}},
+            6: {"uid": device["customer_id"], **{name: said for name, said in row.items() if name != "customer_id"}},
+            10: {"type": "event", **user, "actions": [{"action": "purchase"}]},
+            15: {"type": "device", **user, "device_id": device["device_id"], "attributes": {"platform": "iOS"}},
+        }
+        lines.append(as_line(changes.get(index, row)))
+    return b"".join(lines)
+
+
+def as_csv(rows: list[dict[str, str]], separator: str = ",") -> bytes:
+    """Write CSV; the first row tells the columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=separator, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 if __name__ == "__main__":

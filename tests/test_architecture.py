@@ -28,6 +28,8 @@ ROOMS = """
     outcome
     wire
     retry
+    paths
+    presets
     columns
     fingerprint
     sources

@@ -31,6 +31,7 @@ OPTIONS = (
     "format",
     "column",
     "set",
+    "preset",
     "where",
     "validate",
     "include-superseded",
@@ -178,3 +179,29 @@ def test_a_taken_port(capsys: pytest.CaptureFixture[str]) -> None:
         taken.listen()
         assert 2 == cli.run(["sandbox", "--port", str(taken.getsockname()[1])])
     assert "choose another with --port" in capsys.readouterr().err
+
+
+def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with what it is for and the columns that it expects."""
+    assert 0 == cli.run(["presets"])
+    told = capsys.readouterr().out
+    assert "onesignal: OneSignal's CSV export of subscriptions\n    external_user_id, id, device_type, " in told
+    assert "batch: " in told
+    assert "needs --set platform=VALUE" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "onesingal"], "moe-bulk: there is no preset 'onesingal'. Did you mean onesignal? There are: "),
+        (["--preset", "batch"], "moe-bulk: --preset batch: which platform? A file holds the tokens of one platform "),
+        (["--preset", "./mine.toml"], "moe-bulk: the preset ./mine.toml cannot be read: No such file or directory."),
+    ],
+)
+def test_a_preset_that_cannot_be_used(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused before anything is read or made, with what to type."""
+    assert 2 == cli.run(["upload", a_source(tmp_path), "--sandbox", *arguments])
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert ["one.csv"] == [path.name for path in tmp_path.iterdir()]

@@ -190,6 +190,66 @@ def test_the_reason_of_a_skipped_row_can_be_written(value: object) -> None:
     assert found.reason.encode()
 
 
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+NESTED: dict[str, object] = {
+    "user": {"id": "u-1", "country": "DE"},
+    "device": {"id": "d-1", "os": {"name": "iOS"}, "token": "token-1"},
+}
+PATHS = ["customer_id=user.id", "device_id=device.id", "platform=device.os.name", "push_id=device.token"]
+
+
+def test_columns_reach_into_nested_objects() -> None:
+    """Dots lead into them; the letter carries the paths as they were typed."""
+    record = made(NESTED, Columns.parse(column=PATHS))
+    assert DEVICE == record.device
+    assert {"columns": dict(path.split("=") for path in PATHS)} == record.mapping
+    assert DEVICE == getattr(read_again(failed(record)), "device", None)
+
+
+def test_a_column_with_dots_in_its_name_wins() -> None:
+    """So a file whose columns are called so is read as before."""
+    columns = Columns.parse(column=["customer_id=user.id"])
+    assert "u-1" == made({**PLAIN, "user.id": "u-1", "user": {"id": "u-2"}}, columns).device.customer_id
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"), [("user.country=DE", True), ("user.country=FR", False), ("user.age=", True)]
+)
+def test_where_reaches_into_nested_objects(where: str, *, kept: bool) -> None:
+    """As columns do."""
+    found = Reader(Columns.parse(column=PATHS, where=[where])).read(row(NESTED))
+    assert kept == isinstance(found, Record)
+
+
+@pytest.mark.parametrize("fields", [{"user": None}, {"user": "u-1"}, {"user": ["u-1"]}, {}])
+def test_a_path_that_leads_nowhere_gives_nothing(fields: dict[str, object]) -> None:
+    """The field is missing, as with a column that a row does not have."""
+    found = unsent({**NESTED, **fields, "user": fields.get("user")}, Columns.parse(column=PATHS))
+    assert (Status.INVALID, "customer_id is missing") == (found.status, found.reason)
+
+
+def test_paths_into_attributes() -> None:
+    """What lies in there counts as the row's own, and goes by either name."""
+    columns = Columns.parse(column=["push_id=attributes.token"], where=["attributes.country=DE"])
+    reader = Reader(columns)
+    fields = {**PLAIN, "push_id": None, "attributes": {"token": "token-1", "country": "DE"}}
+    assert (DEVICE, []) == (made(fields, reader).device, reader.warnings())
+
+
+def test_what_paths_lead_into_needs_no_warning() -> None:
+    """It is in use; what stands beside it is none of ours to judge."""
+    reader = Reader(Columns.parse(column=PATHS, where=["user.country=DE"]))
+    made({**NESTED, "tags": []}, reader)
+    assert ["field 'tags' is not sent: it is none of the API's."] == reader.warnings()
+
+
+def test_a_path_is_no_column_of_a_file_with_a_header() -> None:
+    """There is nothing nested in it."""
+    with pytest.raises(ConfigError, match=r"--column names a column 'user\.id' that is not there"):
+        Reader(Columns.parse(column=["customer_id=user.id"])).check_header("f.csv", [*PLAIN, "user"])
+
+
 # -- the API's own shape -----------------------------------------------------------------------------------------------
 
 

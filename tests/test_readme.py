@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_bulk import cli
+from moe_bulk import cli, presets
+from moe_bulk.columns import Columns, Reader, Unsent
+from moe_bulk.device import Device
 from moe_bulk.outcome import Status
+from moe_bulk.record import Position, Record, Row
 from moe_bulk.sandbox import Sandbox, SandboxSettings
 from tests.acceptance.command import environment, running_sandbox, start, write_devices
 
@@ -23,6 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- [a-z ]+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = [text for marked, language, text in BLOCKS if language == "sh" and not marked]
 PYTHON = [text for _, language, text in BLOCKS if language == "python"]
+TOML = [text for _, language, text in BLOCKS if language == "toml"]
 
 
 @pytest.fixture
@@ -38,6 +42,11 @@ def folder(tmp_path: Path) -> Path:
     write_devices(tmp_path / "devices.csv", 3)
     rows = "external_user_id,device_id,token\nuser-1,device-1,token-1\n"
     (tmp_path / "export.csv").write_text(rows, encoding="utf-8")
+    onesignal = (
+        "id,identifier,device_type,external_user_id\ndevice-2,token-2,1,user-2\ndevice-3,a@example.com,11,user-3\n"
+    )
+    (tmp_path / "onesignal.csv").write_text(onesignal, encoding="utf-8")
+    (tmp_path / "tokens.csv").write_text("push_token;custom_id\ntoken-4;user-4\n", encoding="utf-8")
     letter = tmp_path / "devices.csv.run"
     letter.mkdir()
     (letter / "dead-letter.ndjson").write_text("", encoding="utf-8")
@@ -96,6 +105,30 @@ def test_a_python_block_runs(text: str, folder: Path, sandbox: Sandbox) -> None:
     )
     assert 0 == ended.returncode, ended.stderr
     assert "accepted" in ended.stdout
+
+
+def test_the_preset_of_one_s_own(tmp_path: Path) -> None:
+    """It is read as it stands, and does what is said beside it."""
+    (text,) = TOML
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    reader = Reader(Columns.parse(set_=["model=Phone"], preset=str(tmp_path / "mine.toml")))
+    phone = {"id": "d-1", "os": "Android", "token": "token-1", "muted": "No"}
+    phones = [phone, {**phone, "os": "Landline"}, {**phone, "token": "n.a."}]
+    row = Row(Position("crm.ndjson", 1, 0), {"crm_id": "-", "user": {"id": "u-1"}, "last_seen": "", "phones": phones})
+
+    first, *rest = [reader.read(each) for each in reader.spread([row])]
+    assert isinstance(first, Record)
+    attributes = {"platform": "ANDROID", "push_id": "token-1", "moe_push_opted": "True", "app_version": "7.0"}
+    assert Device("u-1", "d-1", {**attributes, "model": "Phone"}) == first.device
+    assert ["phones.os is Landline: a landline takes no pushes", "the phone was never registered"] == [
+        each.reason for each in rest if isinstance(each, Unsent)
+    ]
+    assert [] == reader.warnings()
+
+
+def test_all_presets_are_told_of() -> None:
+    """Each has its line in the table."""
+    assert [] == [name for name in presets.names() if f"| `{name}` | " not in README]
 
 
 def test_the_two_commands_of_a_newcomer() -> None:

@@ -20,7 +20,19 @@ if TYPE_CHECKING:
     from moe_bulk.record import Record
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-NAMES = ["devices.csv", "devices.ndjson", "messy.csv", "messy.ndjson"]
+NAMES = [
+    "airship.ndjson",
+    "appmetrica.csv",
+    "batch.csv",
+    "braze.ndjson",
+    "devices.csv",
+    "devices.ndjson",
+    "messy.csv",
+    "messy.ndjson",
+    "moengage-export.ndjson",
+    "onesignal.csv",
+    "segment.ndjson",
+]
 
 
 @pytest.fixture(scope="module")

@@ -158,7 +158,9 @@ class FromFiles:
 
     def _counted(self, source: Source) -> Iterator[list[Row]]:
         first, count = -1, 0
-        for rows in source.batches():
+        spread = self._reader.spread if self._reader.spreads else None
+        for read in source.batches():
+            rows = read if spread is None else spread(read)
             if rows:
                 # Plain files' offsets know nothing of what was read ahead; those of compressed ones say too much.
                 begin, end = (min(source.progress()[0], row.position.offset) for row in (rows[0], rows[-1]))

@@ -19,9 +19,9 @@ from moe_bulk.sources import row_in_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from moe_bulk.columns import Reader, Unsent
+    from moe_bulk.columns import Reader
     from moe_bulk.intake.reading import Batch
-    from moe_bulk.record import Record, Row
+    from moe_bulk.record import Row
     from moe_bulk.settled import Settled
 
 InMemory: TypeAlias = "Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]"
@@ -100,10 +100,11 @@ class FromMemory:
         if len(self._held) < HELD:
             self._held.append(row)
             return _Holding.ALL
-        if row.position in settled:
+        devices = self._devices(row)
+        if all(each.position in settled for each in devices):
             if isinstance(self._held[-1], Position):
                 del self._held[-1]
-            self._held.append(row.position)
+            self._held.append(devices[-1].position)
             return _Holding.UNSETTLED
         if len(self._held) < 2 * HELD:
             self._held.append(row)
@@ -119,12 +120,18 @@ class FromMemory:
         held, self._held = self._held, []
         async with aclosing(self._taking or self._taken()) as rows:
             for row in held:
-                yield [row if isinstance(row, Position) else self._made(row)]
+                yield [row] if isinstance(row, Position) else self._made(row)
             async for row in rows:
-                yield [self._made(row)]
+                yield self._made(row)
 
-    def _made(self, row: Row) -> Record | Unsent | Position:
-        return row.position if self._settled is not None and row.position in self._settled else self._reader.read(row)
+    def _made(self, row: Row) -> Batch:
+        settled, read = self._settled, self._reader.read
+        if settled is None:
+            return list(map(read, self._devices(row)))
+        return [each.position if each.position in settled else read(each) for each in self._devices(row)]
+
+    def _devices(self, row: Row) -> list[Row]:
+        return self._reader.spread([row]) if self._reader.spreads else [row]
 
     async def close(self) -> None:
         """Let go of the caller's generator, where nobody else did."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import base64
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from moe_bulk.device import FIELDS, ID_KEPT, Device, Problem, Validation, fold
+from moe_bulk.columns.columns import closest
+from moe_bulk.columns.foreign import Foreign, item_of
+from moe_bulk.device import FIELDS, ID_KEPT, Device, Problem, fold
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Status
+from moe_bulk.paths import at, head
 from moe_bulk.record import NOTE, RAW_KEPT, Record, Row
+
+if TYPE_CHECKING:
+    from moe_bulk.columns.columns import Columns
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "strict": ("customer_id", "device_id", "platform", "push_id"),
@@ -45,93 +50,39 @@ class Unsent:
 Made: TypeAlias = "Record | Unsent"
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """How rows become devices: which column holds which field, what is the same for all, which rows are left out.
+class Reader:
+    """Reads the rows of one run as `columns` says, and remembers what in them it has warned of.
 
-    `columns` maps fields to columns, `constants` fields to values (they replace whatever the row has), `where` keeps
-    only rows whose columns have these values. Dead letters carry the mapping with which they were read; it is applied
-    again, beneath this one.
-
-    >>> Columns.parse(column=["customer_id=uid"], set_=["platform=iOS"]).columns
-    {'customer_id': 'uid'}
+    Where `spreads`, a row may hold several devices: `spread` rows first, then read each.
     """
 
-    columns: Mapping[str, str] = field(default_factory=dict)
-    constants: Mapping[str, str] = field(default_factory=dict)
-    where: tuple[tuple[str, str], ...] = ()
-    validate: Validation = "strict"
-    include_superseded: bool = False
-    mapping: dict[str, object] | None = field(init=False, repr=False, compare=False)
-    """What is needed to read a row in the same way again; None where plain field names did."""
-
-    def __post_init__(self) -> None:
-        for name in (*self.columns, *self.constants):
-            if name not in FIELDS:
-                raise ConfigError(f"there is no field {name!r}.{_closest(name, FIELDS)} Fields: {', '.join(FIELDS)}")
-        if self.validate not in get_args(Validation):
-            raise ConfigError(f"there is no validation {self.validate!r}: use strict or basic")
-        for name, column in self.columns.items():
-            if not column:
-                raise ConfigError(f"{name} is given no column: write --column {name}=COLUMN")
-            if name in self.constants:
-                raise ConfigError(f"{name} has both a column and a constant: keep one of --column and --set")
-        object.__setattr__(self, "mapping", self._mapping())
-
-    @classmethod
-    def parse(
-        cls,
-        column: Sequence[str] = (),
-        set_: Sequence[str] = (),
-        where: Sequence[str] = (),
-        *,
-        validate: Validation = "strict",
-        include_superseded: bool = False,
-    ) -> Columns:
-        """Read the texts of `--column FIELD=COLUMN`, `--set FIELD=VALUE` and `--where COLUMN=VALUE`."""
-        return cls(
-            {name: said.strip() for name, said in _pairs("--column", "FIELD=COLUMN", column).items()},
-            _pairs("--set", "FIELD=VALUE", set_),
-            tuple(_pairs("--where", "COLUMN=VALUE", where).items()),
-            validate,
-            include_superseded,
-        )
-
-    def _mapping(self) -> dict[str, object] | None:
-        said: dict[str, object] = {}
-        if self.columns:
-            said["columns"] = dict(self.columns)
-        if self.constants:
-            said["set"] = dict(self.constants)
-        if self.validate != "strict":
-            said["validate"] = self.validate
-        return said or None
-
-    def on_top_of(self, mapping: object) -> Columns:
-        """This mapping, and beneath it the one that a dead letter carries. Raises ConfigError where that is none."""
-        if not isinstance(mapping, dict):
-            raise ConfigError("it must be an object with columns and set")
-        columns, constants = _texts(mapping, "columns"), _texts(mapping, "set")
-        for name in (*self.columns, *self.constants):
-            columns.pop(name, None)
-            constants.pop(name, None)
-        validate: Validation = "basic" if "basic" in (self.validate, mapping.get("validate")) else "strict"
-        return Columns(
-            {**columns, **self.columns}, {**constants, **self.constants}, self.where, validate, self.include_superseded
-        )
-
-
-class Reader:
-    """Reads the rows of one run as `columns` says, and remembers what in them it has warned of."""
-
-    def __init__(self, columns: Columns, told: Iterable[str] = _KNOWN, warned: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        columns: Columns,
+        told: Iterable[str] = _KNOWN,
+        warned: dict[str, str] | None = None,
+        foreign: Foreign | None = None,
+    ) -> None:
+        if foreign is None and columns.in_use is not None:
+            foreign = Foreign(columns.in_use, columns)
         self._columns = columns
+        self._foreign = foreign
+        self.spreads = foreign is not None and bool(foreign.preset.items)
+        # Chosen once, so that rows without a preset pay nothing for it.
+        self._make = self._read_row if foreign is None else self._read_foreign
+        self._renamed = self._fields if foreign is None else foreign.fields
         self._where = columns.where
         self._renames = bool(columns.columns or columns.constants)
+        self._plain = {name: column for name, column in columns.columns.items() if "." not in column}
+        self._deep = {name: column for name, column in columns.columns.items() if "." in column}
         self._validate = columns.validate
         self._mapping = columns.mapping
         # Names that need no warning: they are sent, in use, or were warned about.
-        self._told = {*told, *columns.columns.values(), *(column for column, _ in columns.where)}
+        used = {*columns.columns.values(), *(column for column, _ in columns.where)}
+        known = foreign.preset.names if foreign is not None else ()
+        # What lies in `attributes` counts as the row's own: `_reach`.
+        inner = (name.removeprefix("attributes.") for name in used)
+        self._told = {*told, *used, *known, *map(head, used), *inner}
         self._warned: dict[str, str] = {} if warned is None else warned
 
     def check_header(self, source: str, header: Sequence[str]) -> list[str]:
@@ -144,7 +95,9 @@ class Reader:
                 raise ConfigError(
                     f"{source}: --{option} names a column {name!r} that is not there.{_columns(name, header)}"
                 )
-        for needed in REQUIRED[self._validate]:
+        if self._foreign is not None:
+            self._check_foreign(self._foreign, source, header)
+        for needed in REQUIRED[self._validate] if self._foreign is None else ():
             if needed not in self._columns.columns and needed not in self._columns.constants and needed not in header:
                 raise ConfigError(
                     f"{source}: there is no column {needed}: name one with --column {needed}=COLUMN, or give all rows "
@@ -153,6 +106,16 @@ class Reader:
         unknown = [name for name in header if name not in self._told]
         self._told.update(unknown)
         return [_not_sent("column", name) for name in unknown[:WARNINGS_KEPT]]
+
+    def _check_foreign(self, foreign: Foreign, source: str, header: Sequence[str]) -> None:
+        if (lacking := foreign.lacking(REQUIRED[self._validate], header)) is None:
+            return
+        needed, column = lacking
+        missing = f"column {column}, from which --preset {foreign.preset.name} takes {needed}" if column else needed
+        raise ConfigError(
+            f"{source}: there is no {missing}: name one with --column {needed}=COLUMN, or give all rows the same with "
+            f"--set {needed}=VALUE.{_columns(column or needed, header)}"
+        )
 
     def warnings(self) -> list[str]:
         """What was seen in rows without a header and is not sent: once a field, a bounded number of fields."""
@@ -169,9 +132,15 @@ class Reader:
         try:
             if NOTE in fields and isinstance(note := fields[NOTE], dict):
                 return self._read_letter(row, fields, note)
-            return self._read_row(row, fields)
+            return self._make(row, fields)
         except Exception as error:  # noqa: BLE001  values of somebody else's classes may raise anything
             return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")
+
+    def spread(self, rows: Sequence[Row]) -> list[Row]:
+        """Each row as often as it holds devices: their positions have the same place and `item`s from 0."""
+        if self._foreign is None or not self.spreads:
+            return list(rows)
+        return [each for row in rows for each in self._foreign.spread(row)]
 
     # -- one row -------------------------------------------------------------------------------------------------------
 
@@ -183,7 +152,10 @@ class Reader:
                 return self._unsent(row, fields, Status.INVALID, merged)
             named = merged
         for column, value in self._where:
-            if _as_text(found := named.get(column)) != value:
+            found = named.get(column)
+            if found is None and "." in column:
+                found = _reach(named, column)
+            if _as_text(found) != value:
                 return self._unsent(row, named, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(found)}")
         if not self._told.issuperset(named):
             self._warn(named)
@@ -194,18 +166,65 @@ class Reader:
             row, Status.INVALID, device.reason, device.customer_id, device.device_id, self._mapping, device.keys
         )
 
-    def _renamed(self, named: Mapping[str, object]) -> Mapping[str, object]:
+    def _fields(self, named: Mapping[str, object]) -> Mapping[str, object]:
         if not self._renames:
             return named
-        columns = {name: named.get(column) for name, column in self._columns.columns.items()}
+        columns = {name: named.get(column) for name, column in self._plain.items()}
+        for name, column in self._deep.items():
+            columns[name] = _reach(named, column)
         return {**named, **columns, **self._columns.constants}
 
-    def _unsent(self, row: Row, named: Mapping[str, object], status: Status, reason: str) -> Unsent:
+    def _read_foreign(self, row: Row, fields: Mapping[str, object]) -> Made:
+        """As `_read_row`, through a preset: nothing becomes a field but what the preset or the command says is one."""
+        foreign = cast("Foreign", self._foreign)
+        try:
+            found = foreign.view(row, fields)
+        except ConfigError as error:
+            return self._unsent(row, fields, Status.INVALID, str(error), self._mapping_of(foreign.item))
+        if isinstance(found, str):
+            return self._unsent(row, fields, Status.SKIPPED, found)
+        view, item = found
+        mapping = self._mapping_of(item)
+        if "attributes" in view and "attributes" not in foreign.preset.names:
+            merged = _merged(view)
+            if isinstance(merged, str):
+                return self._unsent(row, view, Status.INVALID, merged, mapping)
+            view = merged
+        return self._read_view(row, view, foreign, mapping)
+
+    def _mapping_of(self, item: int | None) -> dict[str, object] | None:
+        return self._mapping if item is None else {**(self._mapping or {}), "item": item}
+
+    def _read_view(
+        self, row: Row, view: Mapping[str, object], foreign: Foreign, mapping: dict[str, object] | None
+    ) -> Made:
+        for column, value in self._where:
+            if _as_text(said := _reach(view, column)) != value:
+                return self._unsent(row, view, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(said)}")
+        made = foreign.fields(view)
+        if why := foreign.preset.why_skipped(view, made, self._validate):
+            return self._unsent(row, view, Status.SKIPPED, why)
+        if not self._told.issuperset(view):
+            self._warn(view)
+        device = fold(made, self._validate)
+        if isinstance(device, Device):
+            return Record(row, device, mapping)
+        return Unsent(row, Status.INVALID, device.reason, device.customer_id, device.device_id, mapping, device.keys)
+
+    def _unsent(
+        self,
+        row: Row,
+        named: Mapping[str, object],
+        status: Status,
+        reason: str,
+        mapping: dict[str, object] | None = None,
+    ) -> Unsent:
         """A row that is not looked at any further, with its ids as they stand there."""
         fields = self._renamed(named)
         customer_id, device_id = _id(fields.get("customer_id")), _id(fields.get("device_id"))
         keys = _keys(fold(fields, self._validate)) if status is Status.INVALID else ()
-        return Unsent(row, status, _clean(reason)[:REASON_KEPT], customer_id, device_id, self._mapping, keys)
+        reason = _clean(reason)[:REASON_KEPT]
+        return Unsent(row, status, reason, customer_id, device_id, mapping or self._mapping, keys)
 
     def _warn(self, fields: Mapping[str, object]) -> None:
         for name in fields:
@@ -231,22 +250,31 @@ class Reader:
         line = _superseded_by(note)
         if line and not self._columns.include_superseded:
             return beneath._unsent(row, own, Status.SUPERSEDED, f"line {line}, which came later, was accepted")  # noqa: SLF001  one of us
-        return beneath._read_row(row, own)  # noqa: SLF001  one of us
+        return beneath._make(row, own)
 
     def _beneath(self, mapping: object) -> Reader:
         """Give the reader for a letter with this mapping: the row is read as it was, and warned of in our name."""
-        return self if mapping is None else Reader(self._columns.on_top_of(mapping), self._told, self._warned)
+        if mapping is None:
+            return self
+        columns = self._columns.on_top_of(mapping)
+        foreign = None
+        if columns.in_use is not None:
+            # Where we spread rows, this one was, unless it is one item already.
+            item = item_of(mapping)
+            foreign = Foreign(columns.in_use, columns, item, letter=not self.spreads)
+        return Reader(columns, self._told, self._warned, foreign)
+
+
+def _reach(named: Mapping[str, object], column: str) -> object:
+    """What stands under a name that may have dots; what lay in `attributes` lies in the row itself by now."""
+    found = at(named, column)
+    if found is None and column.startswith("attributes."):
+        return at(named, column.removeprefix("attributes."))
+    return found
 
 
 def _keys(folded: Device | Problem) -> tuple[tuple[str, ...], ...]:
     return folded.keys() if isinstance(folded, Device) else folded.keys
-
-
-def _texts(mapping: Mapping[str, object], name: str) -> dict[str, str]:
-    found = mapping.get(name, {})
-    if not isinstance(found, dict) or not all(isinstance(text, str) for pair in found.items() for text in pair):
-        raise ConfigError(f"{name} must map fields to text")
-    return dict(found)
 
 
 def _superseded_by(note: Mapping[str, object]) -> int:
@@ -328,31 +356,13 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise ConfigError(f"{option} {text!r}: write it like {option} {form}")
-        if name in pairs:
-            raise ConfigError(f"{option} names {name} twice: {pairs[name]!r} and {value!r}")
-        pairs[name] = value
-    return pairs
-
-
-def _closest(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
 def _columns(name: str, header: Sequence[str]) -> str:
     # A stranger's text on its way to a terminal: no control characters.
     header = [each if each.isprintable() else repr(each)[1:-1] for each in header]
     shown = ", ".join(each[:60] for each in header[:20]) + (" …" if len(header) > 20 else "")
-    return f"{_closest(name, header)} Its columns: {shown}"
+    return f"{closest(name, header)} Its columns: {shown}"
 
 
 def _not_sent(kind: Literal["column", "field"], name: object) -> str:
     text = _clean(name)[:60] if isinstance(name, str) else _shown(name)
-    return f"{kind} {text!r} is not sent: it is none of the API's.{_closest(text, FIELDS)}"
+    return f"{kind} {text!r} is not sent: it is none of the API's.{closest(text, FIELDS)}"
