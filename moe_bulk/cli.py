@@ -103,7 +103,7 @@ class Pacing:
 class Input:
     """How rows become devices."""
 
-    format: Annotated[Literal["auto", "csv", "ndjson"], _option("The input's format.")] = "auto"
+    format: Annotated[Literal["auto", "csv", "ndjson", "parquet"], _option("The input's format.")] = "auto"
     column: Annotated[tuple[str, ...], _option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
     set_: Annotated[tuple[str, ...], _option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
     where: Annotated[tuple[str, ...], _option("COLUMN=VALUE: skip rows that differ. Repeatable.")] = ()

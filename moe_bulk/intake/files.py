@@ -159,7 +159,9 @@ class FromFiles:
     def _counted(self, source: Source) -> Iterator[list[Row]]:
         first, count = -1, 0
         for rows in source.batches():
-            if rows:
+            if source.rows is not None:
+                self._density = source.rows / max(source.progress()[1] or 0, 1)
+            elif rows:
                 # Plain files' offsets know nothing of what was read ahead; those of compressed ones say too much.
                 begin, end = (min(source.progress()[0], row.position.offset) for row in (rows[0], rows[-1]))
                 first, count = (begin if first < 0 else first), count + len(rows)

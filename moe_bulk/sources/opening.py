@@ -50,7 +50,6 @@ _OTHER_BOMS = {
 }
 _FOREIGN = {
     b"PK\x03\x04": "is a ZIP archive or a spreadsheet (.xlsx): unpack it, or save it as CSV in UTF-8",
-    b"PAR1": "is a Parquet file: export it as CSV or NDJSON",
 }
 
 
@@ -90,6 +89,11 @@ class Bytes:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the bytes of a plain file as they are stored, which can be read in any order."""
+        return self.total is not None and not self._compression
 
     @property
     def consumed(self) -> int:
@@ -271,15 +275,16 @@ def unreadable(name: str, error: Exception, compression: str = "") -> SourceErro
             said = f"{name} cannot be read: {why}"
         case _ if compression:
             said = (
-                f"{name} cannot be read on: it is damaged or cut off ({_brief(error)}). The rows before that place "
+                f"{name} cannot be read on: it is damaged or cut off ({brief(error)}). The rows before that place "
                 f"were read; get a whole copy of this {compression} file, then run again"
             )
         case _:
-            said = f"{name} cannot be read: {_brief(error)}"
+            said = f"{name} cannot be read: {brief(error)}"
     return SourceError(said)
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """What an exception says, on one line that is not too long."""
     return f"{type(error).__name__}: {error}"[:200]
 
 
