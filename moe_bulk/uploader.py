@@ -174,9 +174,10 @@ class Uploader:
     async def stream(self, rows: Rows, *, reading: Reading | None = None) -> AsyncIterator[Results]:
         """Deliver `rows` and yield their results as they settle; whoever reads them slowly slows the delivery.
 
-        `rows` is a path or any iterable or async iterable of mappings. Leaving the block early sends no more of them,
-        and closes them if they are a generator. Raises SourceError where a file cannot be read and what the iterable
-        itself raises, each after the results of the rows before, and RunStopped where the run cannot go on.
+        `rows` is a path, a table (pandas, polars, Arrow) or any (async) iterable of mappings. Leaving the block early
+        sends no more of them, and closes them if they are a generator. Raises SourceError where a file cannot be read
+        and what the iterable itself raises, each after the results of the rows before, and RunStopped where the run
+        cannot go on.
         """
         engine = self.engine
         _refuse_unfinished(rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from moe_bulk.columns import Columns
 from moe_bulk.errors import ConfigError
+from moe_bulk.sources import Table, rows_of_table
 
 if TYPE_CHECKING:
     from moe_bulk.columns import Unsent
@@ -52,8 +53,10 @@ def _file(path: str) -> str:
     return path if path == "-" or "://" in path or "\0" in path else os.path.realpath(path)
 
 
-Rows: TypeAlias = str | Files | os.PathLike[str] | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
-"""A path (`-` is standard input), or device records: any iterable or async iterable of mappings."""
+Rows: TypeAlias = (
+    str | Files | os.PathLike[str] | Table | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
+)
+"""A path (`-` is standard input), or device records: a table of pandas, polars or Arrow, any iterable of mappings."""
 
 Batch: TypeAlias = "list[Record | Unsent | Position]"
 """Rows in the order of the input; the position of one that was settled before may stand behind those."""
@@ -80,6 +83,8 @@ def checked(rows: object) -> Files | Iterable[Mapping[str, object]] | AsyncItera
         raise ConfigError("rows are many mappings, and this is one: put it in a list, or use send()")
     if isinstance(rows, (Files, AsyncIterable)):
         return rows
+    if (table := rows_of_table(rows)) is not None:
+        return table
     if not isinstance(rows, Iterable) or isinstance(rows, (bytes, bytearray)):
-        raise ConfigError(f"rows come as a path or as an iterable of mappings; this is a {type(rows).__name__}")
+        raise ConfigError(f"rows come as a path, a table or an iterable of mappings; this is a {type(rows).__name__}")
     return rows

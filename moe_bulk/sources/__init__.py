@@ -5,5 +5,6 @@ from moe_bulk.sources.doors import open_source
 from moe_bulk.sources.memory import row_in_memory
 from moe_bulk.sources.opening import open_raw
 from moe_bulk.sources.replay import Spool
+from moe_bulk.sources.tables import Table, rows_of_table
 
-__all__ = ["Source", "Spool", "open_raw", "open_source", "row_in_memory"]
+__all__ = ["Source", "Spool", "Table", "open_raw", "open_source", "row_in_memory", "rows_of_table"]

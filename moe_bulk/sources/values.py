@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Final
 from moe_bulk.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 _EXACT: Final[frozenset[type]] = frozenset({str, bool, type(None)})
 _MISSING: Final = frozenset({"NAType", "NaTType"})
 """What pandas calls the types of NA and NaT: it is not imported to know them."""
+_TIMES: Final = frozenset({"datetime64", "timedelta64"})
+"""What numpy calls them: as Python's own numbers they would lose their unit."""
 
 
 def plain(value: object) -> object:
@@ -35,31 +37,54 @@ def plain(value: object) -> object:
     >>> plain([date(2026, 11, 25), float("nan"), b"text", 2**64])
     ['2026-11-25', None, 'text', '18446744073709551616']
     """
-    kind = type(value)
-    if kind in _EXACT or kind.__name__ in _MISSING:
-        return value if kind in _EXACT else None
-    if isinstance(value, float):
-        return None if value != value else float(value)  # noqa: PLR0124  NaN is not itself
-    if isinstance(value, int):
-        return int(value) if -(2**63) <= value < 2**64 else str(value)
-    return _composed(value) if isinstance(value, (Mapping, list, tuple, AbstractSet)) else _single(value)
-
-
-def _composed(value: Mapping[object, object] | Sequence[object] | AbstractSet[object]) -> object:
+    if type(value) in _EXACT:
+        return value
+    if is_missing(value):
+        return None
     if isinstance(value, Mapping):
         return {str(name): plain(each) for name, each in value.items()}
-    return [plain(each) for each in value]
+    if isinstance(value, (list, tuple, AbstractSet)):
+        return [plain(each) for each in value]
+    return _single(value)
+
+
+def is_missing(value: object) -> bool:
+    """Whether it is NaN, or what pandas and numpy have for a value that is not there."""
+    if isinstance(value, (float, Decimal)):
+        return value != value  # noqa: PLR0124  NaN is not itself
+    name = type(value).__name__
+    return name in _MISSING or (name in _TIMES and str(value) == "NaT")
+
+
+def without_missing(fields: dict[str, object]) -> dict[str, object]:
+    """The row with nulls where values are missing in another spelling."""
+    if not _EXACT.issuperset(map(type, fields.values())):
+        for name, value in fields.items():
+            if is_missing(value):
+                fields[name] = None
+    return fields
 
 
 def _single(value: object) -> object:
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (int, float)):
+        return _number(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _text_or_base64(bytes(value))
     if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else None
-    for one in ("item", "tolist"):  # a number of numpy's, or several
-        if callable(act := getattr(value, one, None)) and getattr(value, "ndim", None) == (0 if one == "item" else 1):
-            return plain(act())
+        return format(value, "f")
+    if hasattr(value, "ndim") and type(value).__name__ not in _TIMES:  # numbers of numpy, and arrays of them
+        ours = getattr(value, "tolist", lambda: value)()
+        if type(ours) is not type(value):
+            return plain(ours)
     return str(value)
+
+
+def _number(value: float) -> object:
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**64 else str(value)
+    return float(value)
 
 
 def _text_or_base64(value: bytes) -> object:
