@@ -15,6 +15,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from moe_bulk.errors import MoeBulkError, SourceError
+from moe_bulk.sources.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,7 +258,7 @@ def _at_once(name: str, flags: int) -> int:
 
 
 def _shown(name: str) -> str:
-    return "stdin" if name == "-" else name
+    return "stdin" if name == "-" else masked(name) if "://" in name else name
 
 
 def unreadable(name: str, error: Exception, compression: str = "") -> SourceError:
@@ -272,7 +273,7 @@ def unreadable(name: str, error: Exception, compression: str = "") -> SourceErro
         case ImportError():
             said = f"{name} cannot be read without the package {error.name}: install it with pip"
         case OSError(strerror=str(why)):
-            said = f"{name} cannot be read: {why}"
+            said = f"{name} cannot be read: {masked(why)}"
         case _ if compression:
             said = (
                 f"{name} cannot be read on: it is damaged or cut off ({brief(error)}). The rows before that place "
@@ -285,7 +286,7 @@ def unreadable(name: str, error: Exception, compression: str = "") -> SourceErro
 
 def brief(error: Exception) -> str:
     """What an exception says, on one line that is not too long."""
-    return f"{type(error).__name__}: {error}"[:200]
+    return masked(f"{type(error).__name__}: {error}")[:200]
 
 
 def _needs_more(head: bytes) -> bool:
