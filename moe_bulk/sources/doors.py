@@ -150,7 +150,7 @@ def _parquet(
 def _format_of(data: Bytes) -> str:
     if data.head.startswith(MAGIC):
         return "parquet"
-    path = PurePosixPath(data.name.lower())
+    path = PurePosixPath((data.name.partition("?")[0] if "://" in data.name else data.name).lower())
     ending = PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
     by_head = "ndjson" if data.head.lstrip()[:1] in (b"{", b"[") else "csv"
     return _BY_ENDING.get(ending, by_head)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from moe_bulk.errors import MoeBulkError, SourceError
 from moe_bulk.sources.masking import masked
+from moe_bulk.sources.remote import open_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,7 +246,7 @@ def open_raw(name: str) -> Readable:
     try:
         if name == "-":
             return _standard_input()
-        return cast("Readable", io.FileIO(name, opener=_at_once)) if "://" not in name else _remote(name)
+        return cast("Readable", io.FileIO(name, opener=_at_once)) if "://" not in name else open_remote(name)
     except MoeBulkError:
         raise
     except Exception as error:  # noqa: BLE001  every transport has exceptions of its own
@@ -309,14 +310,8 @@ def _refuse_foreign(name: str, head: bytes) -> None:
         raise SourceError(f"{name} is not UTF-8 but {encoding}: convert it with {hint}")
 
 
-def _remote(url: str) -> Readable:
-    import smart_open  # noqa: PLC0415  a tenth of a second that local files need not wait for
-
-    return cast("Readable", smart_open.open(url, "rb", compression="disable"))
-
-
 def _decompressing(stored: _Stored, kind: str) -> Readable:
-    from smart_open.compression import compression_wrapper  # noqa: PLC0415  as above
+    from smart_open.compression import compression_wrapper  # noqa: PLC0415  for those who compress
 
     return cast("Readable", compression_wrapper(cast("Any", stored), "rb", compression=kind))
 
