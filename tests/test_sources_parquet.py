@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import sys
+from base64 import b64encode
 from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -119,20 +120,41 @@ def test_rows_before_the_damage_are_given(tmp_path: Path) -> None:
     assert 2000 == len(found)
 
 
-def test_columns_that_are_encrypted_are_told(tmp_path: Path) -> None:
-    """An index in plain text says that they are."""
-    source = open_source(write(tmp_path / "a.parquet", numbered(3)))
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+def test_an_encrypted_file_is_told(tmp_path: Path, plaintext_footer: bool) -> None:  # noqa: FBT001  a table
+    """Whether the whole of it is, or columns only, of which an index in plain text tells."""
+    encryption: Any = pytest.importorskip("pyarrow.parquet.encryption")
+    client: Any = encryption.KmsClient
 
-    class Locked:
-        def iter_batches(self, *_: object, **__: object) -> None:
-            raise OSError("Cannot decrypt ColumnMetadata. FileDecryption is not setup correctly")
+    class Keys(client):  # type: ignore[misc]  # pyarrow has no types
+        def __init__(self, _: object) -> None:
+            super().__init__()
 
-        metadata = pq.ParquetFile(tmp_path / "a.parquet").metadata
+        def wrap_key(self, key: bytes, _: str) -> bytes:
+            """Wrap nothing."""
+            return b64encode(key)
 
-    source._parquet = Locked()  # type: ignore[attr-defined]
+    said = encryption.EncryptionConfiguration(
+        footer_key="key", column_keys={"key": ["a"]}, plaintext_footer=plaintext_footer
+    )
+    factory, table = encryption.CryptoFactory(Keys), numbered(3)
+    how = factory.file_encryption_properties(encryption.KmsConnectionConfig(), said)
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema, encryption_properties=how) as writer:
+        writer.write_table(table)
+
     with pytest.raises(SourceError, match="is an encrypted Parquet file, and keys for it cannot be given"):
-        list(source.batches())
-    source.close()
+        read(open_source(tmp_path / "a.parquet"))
+
+
+def test_a_page_whose_checksum_is_wrong_is_damaged(tmp_path: Path) -> None:
+    """Where the writer left checksums: a flipped bit in an id would be another id."""
+    data = stored(9, compression="none", use_dictionary=False, write_page_checksum=True)
+    column = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(0)
+    at = data.rindex(b"8", 0, column.data_page_offset + column.total_compressed_size)
+    path = tmp_path / "a.parquet"
+    path.write_bytes(data[:at] + b"9" + data[at + 1 :])
+    with pytest.raises(SourceError, match="cannot be read on: it is damaged"):
+        read(open_source(path))
 
 
 def test_without_pyarrow_it_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ def _opened(name: str, file: IO[bytes]) -> Any:
         raise SourceError(f"{name} is no Parquet file: it does not begin with {MAGIC.decode()}. Is --format right?")
     file.seek(0)
     try:
-        return ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+        return ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
     except Exception as error:  # noqa: BLE001  as in `_guarded`
         if "crypt" in str(error).lower():
             raise _encrypted(name) from None
