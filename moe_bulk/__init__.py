@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moe_bulk.errors import SourceError as SourceError
     from moe_bulk.errors import TooManyFailures as TooManyFailures
     from moe_bulk.intake import Files as Files
+    from moe_bulk.intake import Query as Query
     from moe_bulk.intake import Reading as Reading
     from moe_bulk.outcome import Attempt as Attempt
     from moe_bulk.outcome import Result as Result
@@ -76,7 +77,7 @@ _ROOMS = {
         "SourceError",
         "TooManyFailures",
     ),
-    "intake": ("Files", "Reading"),
+    "intake": ("Files", "Query", "Reading"),
     "outcome": ("Attempt", "Result", "Status"),
     "record": ("Position",),
     "run": ("RunView",),

@@ -23,6 +23,7 @@ from moe_bulk.settings import (
     config_argument,
     one_destination,
     read_key_file,
+    read_query,
     read_settings,
     suggest,
 )
@@ -30,6 +31,7 @@ from moe_bulk.settings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from moe_bulk.intake import Files, Query
     from moe_bulk.uploader import PaceOf
 
 
@@ -103,7 +105,10 @@ class Pacing:
 class Input:
     """How rows become devices."""
 
-    format: Annotated[Literal["auto", "csv", "ndjson"], _option("The input's format.")] = "auto"
+    format: Annotated[Literal["auto", "csv", "ndjson", "parquet"], _option("The input's format.")] = "auto"
+    query: Annotated[
+        str | None, _option("An SQL select, or @FILE with one; SOURCE is then a database's URL [MOE_BULK_SQL_URL].")
+    ] = None
     column: Annotated[tuple[str, ...], _option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
     set_: Annotated[tuple[str, ...], _option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
     preset: Annotated[
@@ -146,8 +151,9 @@ class Output:
 @app.command
 def upload(
     source: Annotated[
-        list[str], Parameter(help="A path, a glob, or - for standard input.", allow_leading_hyphen=True, negative="")
-    ],
+        list[str] | None,
+        Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
+    ] = None,
     /,
     *,
     destination: Destination = Destination(),
@@ -156,7 +162,7 @@ def upload(
     output: Output = Output(),
     config: Annotated[str | None, _option("A TOML file with the same names; else ./moe-bulk.toml.")] = None,
 ) -> int:
-    """Deliver device records; SOURCE is a path, a glob, or - for standard input.
+    """Deliver device records; SOURCE is a path, a glob, a URL, or - for standard input.
 
     Exit codes: 0 all accepted or nothing to do; 1 finished, the dead letter is not empty; 2 wrong usage, configuration
     or input; 3 stopped early; 4 another upload holds this run; 129/130/143 interrupted. After 3 and an interruption the
@@ -165,7 +171,7 @@ def upload(
     del config  # read before the arguments were
     import asyncio  # noqa: PLC0415  --help needs no event loop
 
-    return asyncio.run(_Upload(tuple(source), destination, pacing, reading, output).carry_out())
+    return asyncio.run(_Upload(tuple(source or ()), destination, pacing, reading, output).carry_out())
 
 
 @app.command
@@ -211,7 +217,7 @@ class _Upload:
         self, sources: tuple[str, ...], destination: Destination, pacing: Pacing, reading: Input, output: Output
     ) -> None:
         _refuse_options(sources)
-        self._sources = sources
+        self._sources = _sources(sources, reading)
         self._destination = destination
         self._reading = reading
         self._output = output
@@ -231,8 +237,8 @@ class _Upload:
         """Deliver, show it, say what came of it."""
         from moe_bulk.columns import Columns  # noqa: PLC0415  the rest of the program, for the commands that need it
         from moe_bulk.display import Display  # noqa: PLC0415
-        from moe_bulk.intake import Files, Reading  # noqa: PLC0415
-        from moe_bulk.naming import default_out, expand  # noqa: PLC0415
+        from moe_bulk.intake import Reading  # noqa: PLC0415
+        from moe_bulk.naming import default_out  # noqa: PLC0415
         from moe_bulk.uploader import Uploader  # noqa: PLC0415
 
         said, shown = self._reading, self._output
@@ -245,7 +251,8 @@ class _Upload:
             preset=said.preset,
         )
         reading = Reading(columns, said.format, said.limit)
-        out = shown.out or default_out(self._sources, sandbox=self._destination.sandbox, cwd=Path.cwd())
+        named = self._sources if said.query is None else ("query",)
+        out = shown.out or default_out(named, sandbox=self._destination.sandbox, cwd=Path.cwd())
         async with AsyncExitStack() as stack:
             credentials = self._credentials or await self._stand_in(stack)
             uploader = await stack.enter_async_context(
@@ -256,7 +263,7 @@ class _Upload:
             try:
                 async with display:
                     summary = await uploader.run(
-                        Files(expand(self._sources, Path.cwd())),
+                        self._rows(),
                         out=out,
                         fresh=shown.fresh,
                         if_changed=shown.if_changed,
@@ -269,6 +276,14 @@ class _Upload:
                 display.end()
             display.nothing_to_do(summary, Path(out))
             return summary["exit_code"]
+
+    def _rows(self) -> Files | Query:
+        from moe_bulk.intake import Files, Query  # noqa: PLC0415
+        from moe_bulk.naming import expand  # noqa: PLC0415
+
+        if self._reading.query is None:
+            return Files(expand(self._sources, Path.cwd()))
+        return Query(self._sources[0], read_query(self._reading.query))
 
     def _plan(self, credentials: Credentials) -> str:
         shared = ", shared with your other uploads here" if self._pace == "host" else ""
@@ -317,6 +332,20 @@ def _refuse_options(sources: Sequence[str]) -> None:
         if source.startswith("-") and source != "-":
             name = source.partition("=")[0]  # never its value: it may be a key
             raise ConfigError(f"there is no option {name}.{suggest(name, _options('upload'))}")
+
+
+def _sources(sources: tuple[str, ...], reading: Input) -> tuple[str, ...]:
+    """What is to be read; a database's URL may come from the environment, for its password's sake."""
+    if reading.query is None:
+        if not sources:
+            raise ConfigError("upload what? Name a file, a glob or a URL, or - for standard input")
+        return sources
+    sources = sources or tuple(filter(None, [os.environ.get("MOE_BULK_SQL_URL", "").strip()]))
+    if len(sources) != 1 or "://" not in sources[0]:
+        raise ConfigError("--query goes with one source, a database's URL, or with MOE_BULK_SQL_URL in its place")
+    if reading.format != "auto":
+        raise ConfigError("--format is for files: what a query gives has its types already")
+    return sources
 
 
 def _config(argv: Sequence[str]) -> tuple[Dict, ...]:

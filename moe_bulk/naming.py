@@ -54,7 +54,7 @@ def default_out(sources: Sequence[str], *, sandbox: bool, cwd: Path) -> Path:
 def _url_name(url: str) -> str:
     web = url.startswith(("http://", "https://"))
     path = urlsplit(url).path if web else url.partition("://")[2]
-    name = path.rstrip("/").rpartition("/")[2]
+    name = path.rstrip("/").rpartition("/")[2].rpartition("@")[2]  # without a bucket's key, where there is no more
     return name if name.strip(".") else "source"
 
 

@@ -69,6 +69,17 @@ def read_key_file(path: str) -> str:
         raise ConfigError(f"the key file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def read_query(said: str) -> str:
+    """The query as it is said, or as it stands in the file that `@FILE` names."""
+    if not said.startswith("@"):
+        return said
+    try:
+        return Path(said[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"the query's file {said[1:]} cannot be read: {why}") from None
+
+
 def one_destination(
     data_center: str | None, base_url: str | None, environ: Mapping[str, str]
 ) -> tuple[str | None, str | None]:

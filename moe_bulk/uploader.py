@@ -20,13 +20,14 @@ from moe_bulk.config import Credentials, Network, Rate, Retry
 from moe_bulk.engine import Engine
 from moe_bulk.errors import ConfigError, Interrupted, JournalError, MoeBulkError, SourceError
 from moe_bulk.feeding import feed
-from moe_bulk.intake import Files, Intake, Reading, Rows
+from moe_bulk.intake import Files, Intake, Query, Reading, Rows
 from moe_bulk.naming import default_out
 from moe_bulk.pacing import Pace
 from moe_bulk.retry import Policy
 from moe_bulk.reuse import settings_that_matter
 from moe_bulk.run import Run, RunView
 from moe_bulk.rundir import RunFolder, refuse_unfinished_letters
+from moe_bulk.sources import QUERY
 from moe_bulk.standing import Job, Standing, Terms, take_up, version
 from moe_bulk.users import Users
 
@@ -174,9 +175,10 @@ class Uploader:
     async def stream(self, rows: Rows, *, reading: Reading | None = None) -> AsyncIterator[Results]:
         """Deliver `rows` and yield their results as they settle; whoever reads them slowly slows the delivery.
 
-        `rows` is a path or any iterable or async iterable of mappings. Leaving the block early sends no more of them,
-        and closes them if they are a generator. Raises SourceError where a file cannot be read and what the iterable
-        itself raises, each after the results of the rows before, and RunStopped where the run cannot go on.
+        `rows` is a path, a table (pandas, polars, Arrow) or any (async) iterable of mappings. Leaving the block early
+        sends no more of them, and closes them if they are a generator. Raises SourceError where a file cannot be read
+        and what the iterable itself raises, each after the results of the rows before, and RunStopped where the run
+        cannot go on.
         """
         engine = self.engine
         _refuse_unfinished(rows)
@@ -306,8 +308,8 @@ def _out(rows: Rows, out: str | os.PathLike[str] | None) -> Path:
         return Path(out)
     if isinstance(rows, (str, os.PathLike)):
         rows = Files((os.fspath(rows),))
-    if isinstance(rows, Files):
-        return default_out(rows.paths, sandbox=False, cwd=Path.cwd())
+    if isinstance(rows, (Files, Query)):
+        return default_out(rows.paths if isinstance(rows, Files) else [QUERY], sandbox=False, cwd=Path.cwd())
     raise ConfigError("rows in memory have no place of their own: say where the results go with out=…")
 
 

@@ -32,6 +32,7 @@ PUBLIC = [
     "MoeBulkError",
     "Network",
     "Position",
+    "Query",
     "Rate",
     "Reading",
     "Result",

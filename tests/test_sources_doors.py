@@ -76,7 +76,7 @@ def test_a_format_that_is_named_is_taken(tmp_path: Path, format: str, name: str,
 
 def test_a_format_that_does_not_exist_is_a_mistake_in_the_settings() -> None:
     """Said before anything is opened."""
-    with pytest.raises(ConfigError, match="there is no format 'xml': use csv, ndjson or auto"):
+    with pytest.raises(ConfigError, match="there is no format 'xml': use csv, ndjson, parquet or auto"):
         open_source("nowhere", "xml")
 
 

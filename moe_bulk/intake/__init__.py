@@ -2,5 +2,6 @@
 
 from moe_bulk.intake.intake import Intake
 from moe_bulk.intake.reading import Batch, Files, Reading, Rows
+from moe_bulk.sources import Query
 
-__all__ = ["Batch", "Files", "Intake", "Reading", "Rows"]
+__all__ = ["Batch", "Files", "Intake", "Query", "Reading", "Rows"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from moe_bulk.errors import MoeBulkError, SourceError
 from moe_bulk.fingerprint import Comparison, Fingerprint, Marks, digest_of, of_file, same_file
-from moe_bulk.sources import Spool, open_raw, open_source
+from moe_bulk.sources import QUERY, Query, QueryRows, Spool, open_raw, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moe_bulk.record import Record, Row
     from moe_bulk.settled import Settled
     from moe_bulk.sources import Source
+    from moe_bulk.sources.opening import Readable
 
 POLL_SECONDS = 0.25
 
@@ -39,6 +40,16 @@ class _Input:
     before: Fingerprint | None = None
     source: Source | None = None
     size: int | None = None
+    query: Query | None = None
+    rows: QueryRows | None = None
+    """What the query gives, once it was asked."""
+
+    def stream(self) -> Readable:
+        """What can be read only once."""
+        if self.query is None:
+            return open_raw(self.path)
+        self.rows = QueryRows(self.query)
+        return self.rows
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -56,6 +67,12 @@ class _Input:
                 opened.close()
 
 
+def _inputs(files: Files | Query) -> list[_Input]:
+    if isinstance(files, Query):
+        return [_Input(QUERY, QUERY, None, query=files)]
+    return [_Input(path, label, of_file(path)) for path, label in zip(files.paths, files.labels, strict=True)]
+
+
 def _reach(stream: Fingerprint) -> tuple[int, bool]:
     return (stream.marks[-1][0] if stream.marks else 0), stream.ended
 
@@ -66,13 +83,10 @@ class FromFiles:
     With `keep_in`, a folder, streams can be compared with those of an earlier run: what they gave is kept there.
     """
 
-    def __init__(self, files: Files, reader: Reader, format: str, keep_in: Path | None) -> None:  # noqa: A002  the option's name
+    def __init__(self, files: Files | Query, reader: Reader, format: str, keep_in: Path | None) -> None:  # noqa: A002  the option's name
         self.warnings: list[str] = []
         self.bytes_in_all: int | None = None
-        self._inputs = [
-            _Input(path, label, None if path == "-" else of_file(path))
-            for path, label in zip(files.paths, files.labels, strict=True)
-        ]
+        self._inputs = _inputs(files)
         self._reader = reader
         self._format = format
         self._keep_in = keep_in
@@ -113,8 +127,9 @@ class FromFiles:
             with ExitStack() as stack:
                 source = self._open(each)
                 stack.callback(source.close)
-                if source.columns is not None:
-                    self.warnings += self._reader.check_header(source.name, source.columns)
+                header = each.rows.columns if each.rows is not None else source.columns
+                if header is not None:
+                    self.warnings += self._reader.check_header(source.name, header)
                 each.size = source.progress()[1]
                 if number == 0 or each.print is None:
                     each.source = source
@@ -161,7 +176,9 @@ class FromFiles:
         spread = self._reader.spread if self._reader.spreads else None
         for read in source.batches():
             rows = read if spread is None else spread(read)
-            if rows:
+            if source.rows is not None:
+                self._density = source.rows / max(source.progress()[1] or 0, 1)
+            elif rows:
                 # Plain files' offsets know nothing of what was read ahead; those of compressed ones say too much.
                 begin, end = (min(source.progress()[0], row.position.offset) for row in (rows[0], rows[-1]))
                 first, count = (begin if first < 0 else first), count + len(rows)
@@ -204,12 +221,13 @@ class FromFiles:
         if each.print is not None:
             return open_source(each.path, self._format, label=each.label, start=start)
         if each.spool is None:
-            each.spool = Spool(open_raw(each.path), self._keep_in)
+            each.spool = Spool(each.stream(), self._keep_in)
             if self._keep_in is None:
                 each.spool.forget()
         each.marks = Marks()
         each.spool.tap = each.marks.update
-        return open_source(each.path, self._format, each.spool, label=each.label, start=start)
+        format = self._format if each.query is None else "ndjson"  # noqa: A001  the option's name
+        return open_source(each.path, format, each.spool, label=each.label, start=start)
 
     def _begin(self, each: _Input, start: tuple[int, int] | None) -> Source:
         if each.source is None:

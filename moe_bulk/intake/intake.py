@@ -11,6 +11,7 @@ from moe_bulk.intake.memory import FromMemory
 from moe_bulk.intake.reading import Files, checked
 from moe_bulk.intake.threads import InThreads
 from moe_bulk.record import Position
+from moe_bulk.sources import Query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -32,7 +33,7 @@ class Intake:
         self._reader = Reader(reading.columns)
         self._left = reading.limit
         self._input: InThreads | FromMemory
-        if isinstance(found, Files):
+        if isinstance(found, (Files, Query)):
             self._input = InThreads(FromFiles(found, self._reader, reading.format, keep_in))
         else:
             self._input = FromMemory(found, self._reader, marked=keep_in is not None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from moe_bulk.columns import Columns
 from moe_bulk.errors import ConfigError
+from moe_bulk.sources import Query, Table, is_database, masked, rows_of_table
 
 if TYPE_CHECKING:
     from moe_bulk.columns import Unsent
@@ -29,9 +30,11 @@ class Files:
             raise ConfigError("name at least one source")
         seen: set[str] = set()
         for path in self.paths:
+            if is_database(path):
+                raise ConfigError("a database stands by itself, and is asked with --query (in Python: Query(url, sql))")
             file = _file(path)
             if file in seen:
-                raise ConfigError(f"the source {path} stands twice: name it once")
+                raise ConfigError(f"the source {masked(path)} stands twice: name it once")
             seen.add(file)
         if "-" in self.paths and STDIN in self.paths:
             raise ConfigError(f"a file called {STDIN} beside standard input: write ./{STDIN}, to tell them apart")
@@ -43,8 +46,9 @@ class Files:
 
 
 def clean_name(path: str) -> str:
-    """The path as results name it: file names need not be UTF-8, results are."""
-    return path.encode("utf-8", "backslashreplace").decode()
+    """The path as results name it: file names need not be UTF-8, results are; URLs stand without their secrets."""
+    path = path.encode("utf-8", "backslashreplace").decode()
+    return masked(path) if "://" in path else path
 
 
 def _file(path: str) -> str:
@@ -52,8 +56,16 @@ def _file(path: str) -> str:
     return path if path == "-" or "://" in path or "\0" in path else os.path.realpath(path)
 
 
-Rows: TypeAlias = str | Files | os.PathLike[str] | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
-"""A path (`-` is standard input), or device records: any iterable or async iterable of mappings."""
+Rows: TypeAlias = (
+    str
+    | Files
+    | Query
+    | os.PathLike[str]
+    | Table
+    | Iterable[Mapping[str, object]]
+    | AsyncIterable[Mapping[str, object]]
+)
+"""A path (`-` is standard input), a query, a table of pandas, polars or Arrow, or any iterable of mappings."""
 
 Batch: TypeAlias = "list[Record | Unsent | Position]"
 """Rows in the order of the input; the position of one that was settled before may stand behind those."""
@@ -72,14 +84,16 @@ class Reading:
             raise ConfigError(f"the limit is a number of rows, at least 1; got {self.limit}")
 
 
-def checked(rows: object) -> Files | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]:
+def checked(rows: object) -> Files | Query | Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]:
     """The rows, a path as `Files`; ConfigError for what are none."""
     if isinstance(rows, (str, os.PathLike)):
         return Files((os.fspath(rows),))
     if isinstance(rows, Mapping):
         raise ConfigError("rows are many mappings, and this is one: put it in a list, or use send()")
-    if isinstance(rows, (Files, AsyncIterable)):
+    if isinstance(rows, (Files, Query, AsyncIterable)):
         return rows
+    if (table := rows_of_table(rows)) is not None:
+        return table
     if not isinstance(rows, Iterable) or isinstance(rows, (bytes, bytearray)):
-        raise ConfigError(f"rows come as a path or as an iterable of mappings; this is a {type(rows).__name__}")
+        raise ConfigError(f"rows come as a path, a table or an iterable of mappings; this is a {type(rows).__name__}")
     return rows

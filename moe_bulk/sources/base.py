@@ -23,6 +23,8 @@ class Source(Protocol):
     """What `Position.source` says: the path as the user gave it, or `stdin`."""
     columns: tuple[str, ...] | None
     """The names in a CSV's header; None for an empty file, and where each row brings its own."""
+    rows: int | None
+    """How many there are in all, where the input tells before they are read."""
 
     def batches(self) -> Iterator[list[Row]]:
         """Rows in the order of the input, at most `MAX_BATCH` a list; an empty list says that nothing came for a while.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
 
 from moe_bulk.errors import ConfigError, SourceError
 from moe_bulk.sources.base import MAX_ROW
@@ -14,6 +14,8 @@ from moe_bulk.sources.delimited import Delimited
 from moe_bulk.sources.lines import Pieces
 from moe_bulk.sources.ndjson import Ndjson
 from moe_bulk.sources.opening import BLOCK, COMPRESSED, open_bytes
+from moe_bulk.sources.parquet import MAGIC, Parquet, copied
+from moe_bulk.sources.replay import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
     from moe_bulk.sources.base import Source
     from moe_bulk.sources.opening import Bytes, Readable
 
-FORMATS = ("csv", "ndjson")
+FORMATS = ("csv", "ndjson", "parquet")
 
 _BY_ENDING = dict.fromkeys((".csv", ".tsv", ".tab", ".psv", ".txt"), "csv") | dict.fromkeys(
     (".ndjson", ".jsonl", ".json"), "ndjson"
 )
+_BY_ENDING |= dict.fromkeys((".parquet", ".parq", ".pq"), "parquet")
 _ARRAY = re.compile(rb"\s*\[\s*\{")
 
 
@@ -36,6 +39,7 @@ class _Opened:
     def __init__(self, name: str, data: Bytes, rows: Delimited | Ndjson) -> None:
         self.name = name
         self.columns = rows.columns
+        self.rows: int | None = None
         self._data = data
         self._rows = rows
 
@@ -91,19 +95,20 @@ def open_source(
 ) -> Source:
     """Open a path, a URL or, as `-`, standard input, and read a CSV's header; `raw` is it opened already.
 
-    `format` is `csv`, `ndjson` or `auto`: by the name's ending, or else by the first character. `block` and `max_row`
-    are bytes, `label` is what positions call the source. `start` is the (line, offset) of a row to begin with: the rows
-    from there on are those that a reading from the beginning gives. Raises SourceError for what cannot be read,
-    ConfigError for a format that does not exist.
+    `format` is `csv`, `ndjson`, `parquet` or `auto`: by the name's ending, or else by the first bytes. `block` and
+    `max_row` are bytes, `label` is what positions call the source. `start` is the (line, offset) of a row to begin
+    with: the rows from there on are those that a reading from the beginning gives. Raises SourceError for what cannot
+    be read, ConfigError for a format that does not exist.
     """
     if format not in ("auto", *FORMATS):
         raise ConfigError(f"there is no format {format!r}: use {', '.join(FORMATS)} or auto")
     data = open_bytes(os.fspath(name), raw=raw, block=block)
     try:
-        csv = (_format_of(data) if format == "auto" else format) == "csv"
-        if not csv:
-            _refuse_array(data)
-        rows = _rows(label or data.name, data, max_row, start, csv=csv)
+        found = _format_of(data) if format == "auto" else format
+        if found == "parquet":
+            return _parquet(data, name if raw is None else None, raw, label or data.name, start)
+        _refuse_others(data, found)
+        rows = _rows(label or data.name, data, max_row, start, csv=found == "csv")
         return _Opened(label or data.name, data, rows)
     except BaseException:
         data.close()
@@ -125,15 +130,36 @@ def _rows(label: str, data: Bytes, max_row: int, start: tuple[int, int] | None, 
     return rows
 
 
+def _parquet(
+    data: Bytes, path: str | os.PathLike[str] | None, raw: Readable | None, label: str, start: tuple[int, int] | None
+) -> Source:
+    """The rows of Parquet, which is read in any order: a plain file's by its `path`, all others' from a copy."""
+    if path is not None and data.is_plain:
+        data.close()
+        file: IO[bytes] = Path(path).open("rb")  # noqa: SIM115  the source closes it
+        size = data.total or 0
+    else:
+        try:
+            file = copied(data, raw.folder if isinstance(raw, Spool) else None)
+        finally:
+            data.close()
+        size = data.consumed
+    return Parquet(label, file, size, start[1] if start is not None else 0)
+
+
 def _format_of(data: Bytes) -> str:
-    path = PurePosixPath(data.name.lower())
+    if data.head.startswith(MAGIC):
+        return "parquet"
+    path = PurePosixPath((data.name.partition("?")[0] if "://" in data.name else data.name).lower())
     ending = PurePosixPath(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
     by_head = "ndjson" if data.head.lstrip()[:1] in (b"{", b"[") else "csv"
     return _BY_ENDING.get(ending, by_head)
 
 
-def _refuse_array(data: Bytes) -> None:
-    if _ARRAY.match(data.head):
+def _refuse_others(data: Bytes, format: str) -> None:  # noqa: A002  the option's name
+    if data.head.startswith(MAGIC):
+        raise SourceError(f"{data.name} is a Parquet file: leave out --format, or say --format parquet")
+    if format == "ndjson" and _ARRAY.match(data.head):
         source = "" if data.name == "stdin" else f" {shlex.quote(data.name)}"
         raise SourceError(
             f"{data.name} is one JSON array, and NDJSON is read (one object a line): convert it with "

@@ -15,6 +15,8 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from moe_bulk.errors import MoeBulkError, SourceError
+from moe_bulk.sources.masking import masked
+from moe_bulk.sources.remote import open_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +52,6 @@ _OTHER_BOMS = {
 }
 _FOREIGN = {
     b"PK\x03\x04": "is a ZIP archive or a spreadsheet (.xlsx): unpack it, or save it as CSV in UTF-8",
-    b"PAR1": "is a Parquet file: export it as CSV or NDJSON",
 }
 
 
@@ -90,6 +91,11 @@ class Bytes:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the bytes of a plain file as they are stored, which can be read in any order."""
+        return self.total is not None and not self._compression
 
     @property
     def consumed(self) -> int:
@@ -240,7 +246,7 @@ def open_raw(name: str) -> Readable:
     try:
         if name == "-":
             return _standard_input()
-        return cast("Readable", io.FileIO(name, opener=_at_once)) if "://" not in name else _remote(name)
+        return cast("Readable", io.FileIO(name, opener=_at_once)) if "://" not in name else open_remote(name)
     except MoeBulkError:
         raise
     except Exception as error:  # noqa: BLE001  every transport has exceptions of its own
@@ -253,7 +259,7 @@ def _at_once(name: str, flags: int) -> int:
 
 
 def _shown(name: str) -> str:
-    return "stdin" if name == "-" else name
+    return "stdin" if name == "-" else masked(name) if "://" in name else name
 
 
 def unreadable(name: str, error: Exception, compression: str = "") -> SourceError:
@@ -268,19 +274,20 @@ def unreadable(name: str, error: Exception, compression: str = "") -> SourceErro
         case ImportError():
             said = f"{name} cannot be read without the package {error.name}: install it with pip"
         case OSError(strerror=str(why)):
-            said = f"{name} cannot be read: {why}"
+            said = f"{name} cannot be read: {masked(why)}"
         case _ if compression:
             said = (
-                f"{name} cannot be read on: it is damaged or cut off ({_brief(error)}). The rows before that place "
+                f"{name} cannot be read on: it is damaged or cut off ({brief(error)}). The rows before that place "
                 f"were read; get a whole copy of this {compression} file, then run again"
             )
         case _:
-            said = f"{name} cannot be read: {_brief(error)}"
+            said = f"{name} cannot be read: {brief(error)}"
     return SourceError(said)
 
 
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+def brief(error: Exception) -> str:
+    """What an exception says, on one line that is not too long."""
+    return masked(f"{type(error).__name__}: {error}")[:200]
 
 
 def _needs_more(head: bytes) -> bool:
@@ -303,14 +310,8 @@ def _refuse_foreign(name: str, head: bytes) -> None:
         raise SourceError(f"{name} is not UTF-8 but {encoding}: convert it with {hint}")
 
 
-def _remote(url: str) -> Readable:
-    import smart_open  # noqa: PLC0415  a tenth of a second that local files need not wait for
-
-    return cast("Readable", smart_open.open(url, "rb", compression="disable"))
-
-
 def _decompressing(stored: _Stored, kind: str) -> Readable:
-    from smart_open.compression import compression_wrapper  # noqa: PLC0415  as above
+    from smart_open.compression import compression_wrapper  # noqa: PLC0415  for those who compress
 
     return cast("Readable", compression_wrapper(cast("Any", stored), "rb", compression=kind))
 

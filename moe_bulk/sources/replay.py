@@ -33,7 +33,7 @@ class Spool:
     def __init__(self, raw: Readable, folder: Path | None = None) -> None:
         self.tap: Callable[[bytes], object] | None = None
         self._raw = raw
-        self._folder = folder
+        self.folder = folder
         self._take = taking(raw)
         self._wait = waiting(raw)
         self._kept = SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115  `close` closes it
@@ -103,7 +103,7 @@ class Spool:
             self._kept.flush()
         except OSError as error:
             raise JournalError(
-                f"the stream must be kept in {self._folder} while it is compared with that of the earlier run, and "
+                f"the stream must be kept in {self.folder} while it is compared with that of the earlier run, and "
                 f"cannot ({error.strerror}). Free at least {self._size // _MEGABYTE + 1} MB there, then {AGAIN}"
             ) from error
         self._size += len(data)
