@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from moe_bulk.errors import ConfigError
@@ -9,10 +10,13 @@ from moe_bulk.paths import at
 from moe_bulk.record import NOTE, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from moe_bulk.columns.columns import Columns
     from moe_bulk.presets import Preset
+
+_KEPT = 1000
+_SHORT = 100
 
 View = tuple["Mapping[str, object]", int | None]
 """A row as one of its devices is read from it, and which one that is where it can hold several."""
@@ -37,18 +41,49 @@ class Foreign:
             field: names for field, names in {**preset.columns, **own}.items() if field not in self._constants
         }
         # What values mean is known of the preset's own columns, not of others that somebody names.
-        self._meant = frozenset(preset.columns.keys() - own.keys())
+        meant = preset.values.keys() & preset.columns.keys() - own.keys()
+        self._plan = [
+            (
+                field,
+                [(name, "." in name) for name in names],
+                _remembered(partial(preset.value, field)) if field in meant else None,
+            )
+            for field, names in self.sources.items()
+        ]
+        self._skips = [(column, _remembered(partial(preset.why_no_device, column))) for column in preset.skip]
+        self._without = preset.without if columns.validate == "strict" else {}  # else what is there is enough
+        self._longest = max(map(len, preset.nothing), default=0)
         self._last: tuple[object, list[Mapping[str, object]] | str] | None = None
 
     def fields(self, view: Mapping[str, object]) -> dict[str, object]:
         """The fields of a device, each from the first of its columns that says something."""
-        preset, made = self.preset, dict[str, object]()
-        for field, names in self.sources.items():
-            for name in names:
-                if not preset.says_nothing(found := at(view, name)):
-                    made[field] = preset.value(field, found) if field in self._meant else found
-                    break
+        made = dict[str, object]()
+        for field, names, meaning in self._plan:
+            for name, is_path in names:
+                found = view.get(name)
+                if found is None and is_path:
+                    found = at(view, name)
+                if found is None or (type(found) is str and self._says_nothing(found)):
+                    continue
+                made[field] = found if meaning is None else meaning(found)
+                break
         return made | self._constants
+
+    def why_skipped(self, view: Mapping[str, object], fields: Mapping[str, object]) -> str | None:
+        """Why a row is no device, by its columns and by the fields that were made of them; None where it is one."""
+        for column, reason in self._skips:
+            if (why := reason(at(view, column))) is not None:
+                return str(why)
+        for field, why in self._without.items():
+            if self.preset.says_nothing(fields.get(field)):
+                return why
+        return None
+
+    def _says_nothing(self, text: str) -> bool:
+        # What is longer than all that says nothing, with no space around it, need not be looked at: most texts.
+        if len(text) > self._longest and not text[0].isspace() and not text[-1].isspace():
+            return False
+        return self.preset.says_nothing(text)
 
     def lacking(self, needed: Sequence[str], header: Sequence[str]) -> tuple[str, str] | None:
         """A field that is needed and the column that it is read from, where the header has none; None where it has."""
@@ -97,6 +132,22 @@ class Foreign:
         if self._last is None or self._last[0] is not fields:
             self._last = fields, self.preset.views(fields)
         return self._last[1]
+
+
+def _remembered(meaning: Callable[[object], object]) -> Callable[[object], object]:
+    """The same, with its answers for short texts kept: columns that mean something have few different ones."""
+    known: dict[str, object] = {}
+
+    def remembered(found: object) -> object:
+        if type(found) is not str:
+            return meaning(found)
+        if found not in known:
+            if len(known) >= _KEPT or len(found) > _SHORT:
+                return meaning(found)
+            known[found] = meaning(found)
+        return known[found]
+
+    return remembered
 
 
 def item_of(mapping: object) -> int | None:

@@ -202,7 +202,7 @@ class Reader:
             if _as_text(said := _reach(view, column)) != value:
                 return self._unsent(row, view, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(said)}")
         made = foreign.fields(view)
-        if why := foreign.preset.why_skipped(view, made, self._validate):
+        if why := foreign.why_skipped(view, made):
             return self._unsent(row, view, Status.SKIPPED, why)
         if not self._told.issuperset(view):
             self._warn(view)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from moe_bulk.device import FIELDS
 from moe_bulk.paths import at, head
 from moe_bulk.presets.table import Table
-
-if TYPE_CHECKING:
-    from moe_bulk.device import Validation
 
 MOST_ITEMS: Final = 1000
 """Devices that one row may hold: MoEngage blocks a user who has more."""
@@ -137,17 +134,10 @@ class Preset:
         """True for null, the empty text, and what this export writes in their place."""
         return found is None or (isinstance(found, str) and (not (text := comparable(found)) or text in self.nothing))
 
-    def why_skipped(self, view: Mapping[str, object], fields: Mapping[str, object], validate: Validation) -> str | None:
-        """Why a row is no device, by its columns and by the fields that were made of them; None where it is one."""
-        for column, reasons in self.skip.items():
-            found = at(view, column)
-            if why := reasons.get("" if found is None else _text(found)):
-                return f"{column} is {found}: {why}"
-        if validate == "strict":  # otherwise what is there is enough to be sent
-            for field, why in self.without.items():
-                if self.says_nothing(fields.get(field)):
-                    return why
-        return None
+    def why_no_device(self, column: str, found: object) -> str | None:
+        """Why this value of a column makes a row no device; None where it does not."""
+        why = self.skip[column].get("" if found is None else _text(found))
+        return f"{column} is {found}: {why}" if why else None
 
 
 def comparable(text: str) -> str:
