@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from moe_bulk import cli
 from moe_bulk.sandbox import Sandbox, SandboxSettings
 from tests.acceptance.command import environment, lines, moe_bulk, running_sandbox, summary_of, write_devices
 from tests.fake_service import device, devices
@@ -83,9 +84,18 @@ def test_a_query(tmp_path: Path, sandbox: Sandbox) -> None:
         ([], "upload what?"),
     ],
 )
-def test_what_does_not_go_together(arguments: list[str], message: str, tmp_path: Path, sandbox: Sandbox) -> None:
+def test_what_does_not_go_together(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """It is said with what to type, and without a password."""
-    ended = moe_bulk(["upload", *arguments], tmp_path, environment(sandbox))
-    assert (2, "") == (ended.code, ended.out)
-    assert message in ended.err
-    assert "s3cr3t" not in ended.err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MOE_BULK_SQL_URL", raising=False)
+    assert 2 == cli.run(["upload", *arguments, "--sandbox"])
+    said = capsys.readouterr()
+    assert "" == said.out
+    assert message in said.err
+    assert "s3cr3t" not in said.err
