@@ -30,6 +30,7 @@ from moe_bulk.settings import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from moe_bulk.known import ChangedOnly
     from moe_bulk.uploader import PaceOf
 
 
@@ -116,6 +117,11 @@ class Input:
     limit: Annotated[int | None, _option("Read so many rows at most, over all sessions; the run stays unfinished.")] = (
         None
     )
+    changed_only: Annotated[bool, _option("Send only devices that changed since MoEngage accepted them.")] = False
+    state: Annotated[
+        str | None, _option("The file for --changed-only; by default one for each workspace in your state folder.")
+    ] = None
+    resend_after: Annotated[str, _option("Send unchanged devices again, too, when it was so long ago.")] = "30d"
 
 
 @Parameter(name="*")
@@ -211,6 +217,7 @@ class _Upload:
         self._network = Network(
             timeout=parse_duration(pacing.timeout), in_flight=in_flight, ca_bundle=destination.ca_bundle
         )
+        self._changed_only = _changed_only(reading)
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
         # Asked for before there is an event loop, which would keep Ctrl-C at the prompt for itself.
         self._credentials = None if destination.sandbox else self._real_credentials()
@@ -246,6 +253,7 @@ class _Upload:
                         keep_runs=shown.keep_runs,
                         reading=reading,
                         max_failures=self._max_failures,
+                        changed_only=self._changed_only,
                         watch=display.begin,
                     )
             finally:
@@ -285,6 +293,15 @@ class _Upload:
         if not key:
             raise ConfigError("no API key: set MOENGAGE_API_KEY, or name a file that holds it with --api-key-file")
         return key
+
+
+def _changed_only(said: Input) -> ChangedOnly | None:
+    from moe_bulk.known import ChangedOnly  # noqa: PLC0415  brings SQLite
+
+    changed_only = ChangedOnly.parse(said.state, said.resend_after)
+    if said.state and not said.changed_only:
+        raise ConfigError("--state says where --changed-only remembers what was accepted: give both, or neither")
+    return changed_only if said.changed_only else None
 
 
 def _options(command: str) -> Iterator[str]:

@@ -91,7 +91,9 @@ def _other_settings(found: Found) -> str:
     )
 
 
-def settings_that_matter(credentials: Credentials, columns: Columns, format_: str) -> dict[str, object]:
+def settings_that_matter(
+    credentials: Credentials, columns: Columns, format_: str, *, changed_only: bool = False
+) -> dict[str, object]:
     """The settings that the sessions of one run must have in common, as JSON has them; the key is not among them."""
     return {
         "workspace_id": credentials.workspace_id,
@@ -102,6 +104,7 @@ def settings_that_matter(credentials: Credentials, columns: Columns, format_: st
         "where": sorted([clean(column), clean(value)] for column, value in columns.where),
         "validate": columns.validate,
         "include_superseded": columns.include_superseded,
+        "changed_only": changed_only,
     }
 
 

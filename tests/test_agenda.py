@@ -20,7 +20,7 @@ from tests.builders import ACCEPTED, REJECTED, TIMEOUT, record
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from moe_bulk.agenda import Watcher
+    from moe_bulk.agenda import Screen, Watcher
 
 
 class Stream:
@@ -30,6 +30,8 @@ class Stream:
         self.halted = False
         self.ready: deque[Entry] = deque()
         self.parked = 0
+        self.screen: Screen | None = None
+        self.cleared = 0
         self.retrying = 0
         self.on_their_way = 0
         self.watcher: Watcher | None = None

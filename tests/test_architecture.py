@@ -51,11 +51,14 @@ ROOMS = """
     superseding
     lock
     folders
+    statefile
+    known
     reuse
     rundir
     standing          awaits
     run               awaits
     feeding           awaits
+    screening         awaits
     uploader          awaits
     progress          awaits
     sandbox           awaits
@@ -73,6 +76,7 @@ DECIDES_ALL_THE_SAME = {
 FORBIDDEN = {
     "engine": {
         *("client", "wire", "sources", "intake", "journal", "deadletter", "checkpoint", "rundir", "run"),
+        *("statefile", "known", "screening"),
         *("httpx", "aiohttp"),
     },
     "wire": {"httpx", "aiohttp", "anyio", "asyncio"},
