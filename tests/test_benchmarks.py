@@ -129,3 +129,12 @@ def test_spread_and_table_read_well(measure: Any) -> None:
     assert "5,120 (4,980 to 5,200)" == measure.spread([5200, 4980, 5120])
     assert "47.2" == measure.spread([47.21], digits=1)
     assert ["| who |  n |", "| --- | -: |", "| a   | 12 |"] == measure.table(("who", "n"), [("a", "12")]).splitlines()
+
+
+def test_changed_only_leaves_out_what_is_known() -> None:
+    """A small state: one row in fifty has changed, once it was sent it is known."""
+    printed = run("changed_only.py", "--devices", "500", "--rows", "100")
+    found = rows(printed)
+    assert "500 devices are known" in printed
+    assert ["100", "98"] == found["the whole upload"][:2]
+    assert ["500", "492"] == found["asking what is known"][:2]
