@@ -296,12 +296,14 @@ class _Upload:
 
 
 def _changed_only(said: Input) -> ChangedOnly | None:
+    resend_after = parse_duration(said.resend_after)
+    if not said.changed_only:
+        if said.state:
+            raise ConfigError("--state says where --changed-only remembers what was accepted: give both, or neither")
+        return None
     from moe_bulk.known import ChangedOnly  # noqa: PLC0415  brings SQLite
 
-    changed_only = ChangedOnly.parse(said.state, said.resend_after)
-    if said.state and not said.changed_only:
-        raise ConfigError("--state says where --changed-only remembers what was accepted: give both, or neither")
-    return changed_only if said.changed_only else None
+    return ChangedOnly(said.state, resend_after)
 
 
 def _options(command: str) -> Iterator[str]:

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from moe_bulk.config import parse_duration
 from moe_bulk.errors import ConfigError
 from moe_bulk.statefile import check_that_it_is_still, default_state, open_state, telling
 
@@ -76,11 +75,6 @@ class ChangedOnly:
     def __post_init__(self) -> None:
         if not 0 < self.resend_after < float("inf"):
             raise ConfigError(f"resend_after is a number of seconds above 0; got {self.resend_after!r}")
-
-    @classmethod
-    def parse(cls, state: str | None, resend_after: str) -> Self:
-        """Read what the command line says: `30d`, `12h`."""
-        return cls(state, parse_duration(resend_after))
 
     def path(self, destination: str, workspace_id: str) -> Path:
         """Where it is remembered."""

@@ -27,12 +27,13 @@ FORMAT = 1
 APPLICATION = 0x4D6F4465
 """`MoDe` in the file's header: how SQLite's files say whose they are."""
 
-BUSY_SECONDS = 30.0
+BUSY_SECONDS = 10.0
 """How long to wait for another process that writes; each holds the file for milliseconds."""
 
 CACHE_KB = 32_768
 
 _SALT_BYTES = 32
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SCHEMA = (
     "CREATE TABLE about (name TEXT PRIMARY KEY, said BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE devices (id INTEGER PRIMARY KEY, said INTEGER NOT NULL, at INTEGER NOT NULL)",
@@ -80,7 +81,9 @@ def _tell(path: Path, error: sqlite3.Error) -> NoReturn:
     raise JournalError(f"the state file {name} cannot be read or written ({error}). {way_out}") from error
 
 
-def open_state(path: Path, destination: str, workspace_id: str) -> tuple[sqlite3.Connection, bytes, os.stat_result]:
+def open_state(
+    path: Path, destination: str, workspace_id: str
+) -> tuple[sqlite3.Connection, bytes, os.stat_result | None]:
     """Open or create the file: the connection, for one thread at a time, the key of its hashes, and which file it is.
 
     Raises StateRefused where the file is damaged, foreign, of another version or of another workspace: it stays as it
@@ -88,7 +91,7 @@ def open_state(path: Path, destination: str, workspace_id: str) -> tuple[sqlite3
     """
     path = path.absolute()
     try:
-        seen = _look(path) or _create(path)
+        seen = _look(path) or _create(path) or _look(path)
     except OSError as error:
         why = error.strerror or error
         raise _refused(path, f"cannot be used ({why}): name another with --state") from error
@@ -103,10 +106,10 @@ def open_state(path: Path, destination: str, workspace_id: str) -> tuple[sqlite3
         return db, salt, seen
 
 
-def check_that_it_is_still(path: Path, seen: os.stat_result) -> None:
+def check_that_it_is_still(path: Path, seen: os.stat_result | None) -> None:
     """Raise StateRefused where the name has gone, or stands for another file: others would not see what is noted."""
     try:
-        same = os.path.samestat(seen, path.lstat())
+        same = seen is not None and os.path.samestat(seen, path.lstat())
     except OSError:
         same = False
     if not same:
@@ -140,11 +143,15 @@ def _look(path: Path) -> os.stat_result | None:
     return seen
 
 
-def _create(path: Path) -> os.stat_result:
+def _create(path: Path) -> os.stat_result | None:
+    """Make the file; None where another process was quicker."""
     make_parents(path.parent)
     with ExitStack() as stack:
         folder = open_folder(stack, str(path.parent))
-        fd = os.open(path.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            fd = os.open(path.name, _NEW, 0o600, dir_fd=folder)
+        except FileExistsError:
+            return None
         stack.callback(os.close, fd)
         sync_folder(folder)
         return os.fstat(fd)
@@ -152,10 +159,9 @@ def _create(path: Path) -> os.stat_result:
 
 def _settle_in(db: sqlite3.Connection, path: Path, whose: str) -> bytes:
     _one(db, "PRAGMA trusted_schema = OFF")
-    application, version = _one(db, "PRAGMA application_id"), _one(db, "PRAGMA user_version")
-    if (application, version) == (0, 0) and not _one(db, "SELECT count(*) FROM sqlite_master"):
+    if not _one(db, "SELECT count(*) FROM sqlite_master") and not _one(db, "PRAGMA application_id"):
         _begin(db, path, whose)
-        application, version = _one(db, "PRAGMA application_id"), _one(db, "PRAGMA user_version")
+    application, version = _one(db, "PRAGMA application_id"), _one(db, "PRAGMA user_version")
     if application != APPLICATION:
         raise _refused(path, f"is a database, but none of ours. {_START_OVER}")
     if version != FORMAT:
@@ -177,7 +183,7 @@ def _begin(db: sqlite3.Connection, path: Path, whose: str) -> None:
     _use_wal(db, path)
     db.execute("BEGIN IMMEDIATE")
     try:
-        if not _one(db, "SELECT count(*) FROM sqlite_master"):
+        if not _one(db, "SELECT count(*) FROM sqlite_master"):  # another process may have been quicker
             for table in _SCHEMA:
                 db.execute(table)
             said = {"salt": os.urandom(_SALT_BYTES), "whose": whose, "swept": 0}

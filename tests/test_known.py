@@ -411,4 +411,3 @@ def test_each_workspace_has_a_file_of_its_own(monkeypatch: pytest.MonkeyPatch, t
     ]
     expected = ["moe-bulk/api-01.moengage.com_W-1.known", "moe-bulk/api-02.moengage.com_W-1.known", "x"]
     assert expected == [os.path.relpath(each, tmp_path) for each in named]
-    assert ChangedOnly(None, 12 * 3600) == ChangedOnly.parse(None, "12h")

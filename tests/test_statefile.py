@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,14 @@ def open_then_close(path: Path) -> bytes:
     db, salt, _ = open_state(path, *WHOSE)
     db.close()
     return salt
+
+
+def test_many_may_make_it_at_once(path: Path) -> None:
+    """One of them does, and all use the same."""
+    with ThreadPoolExecutor(8) as many:
+        for number in range(10):
+            new = path.with_name(f"{number}.known")
+            assert 1 == len(set(many.map(open_then_close, [new] * 8)))
 
 
 def test_folders_are_made_for_nobody_else(tmp_path: Path) -> None:
@@ -181,7 +190,7 @@ def test_a_file_that_was_removed_is_noticed(path: Path) -> None:
     ("code", "kind", "said"),
     [
         (sqlite3.SQLITE_FULL, JournalError, "Make room on that disk"),
-        (sqlite3.SQLITE_BUSY, JournalError, "Another process has held it for 30 s"),
+        (sqlite3.SQLITE_BUSY, JournalError, "Another process has held it for 10 s"),
         (sqlite3.SQLITE_IOERR, JournalError, "Check that disk"),
         (sqlite3.SQLITE_CORRUPT, StateRefused, "is damaged"),
     ],
