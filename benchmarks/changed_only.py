@@ -64,8 +64,8 @@ def portions(count: int) -> Iterator[range]:
         yield range(start, min(start + PORTION, count))
 
 
-def write_state(path: Path, count: int) -> float:
-    """Fill a state file, and return its bytes per device."""
+def write_state(path: Path, count: int) -> None:
+    """Fill a state file; to be called in a process of its own, since it takes memory."""
     known, now = Known(path, WHOSE, MONTH, time.time()), int(time.time())
     db = known._db  # noqa: SLF001  what the acceptances of months would have written
     db.execute("PRAGMA cache_size = -1500000")
@@ -78,11 +78,10 @@ def write_state(path: Path, count: int) -> float:
         db.executemany("INSERT INTO holders VALUES (?, ?, ?)", held)
     db.execute("COMMIT")
     known.close()
-    return path.stat().st_size / count
 
 
 def ask(path: Path, count: int) -> dict[str, float]:
-    """Ask about all devices; to be called in a process of its own."""
+    """Ask about all devices; to be called in a process of its own, whose memory is measured."""
     known, cpu, seconds, left_out = Known(path, WHOSE, MONTH, time.time()), 0.0, 0.0, 0
     for portion in portions(count):
         devices = [as_rows_say(number) for number in portion]
@@ -130,6 +129,12 @@ def upload(scratch: Path, state: Path, count: int) -> dict[str, float]:
     return {"cpu": cpu, "seconds": seconds, "memory": memory, "left_out": counts["unchanged"]}
 
 
+def apart(what: str, state: Path, count: int) -> str:
+    """Do something in a process of its own, and return what it printed."""
+    command = [sys.executable, __file__, what, str(state), "--devices", str(count)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def told(name: str, rows: int, found: dict[str, float]) -> tuple[str, ...]:
     """A line of the table."""
     return (
@@ -149,22 +154,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--devices", type=int, default=5_000_000, help="known; default 5000000")
     parser.add_argument("--rows", type=int, default=500_000, help="uploaded; default 500000")
     parser.add_argument("--ask", help=argparse.SUPPRESS)
+    parser.add_argument("--write", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.ask:
         print(json.dumps(ask(Path(options.ask), options.devices)))
+        return
+    if options.write:
+        write_state(Path(options.write), options.devices)
         return
     if not 1 <= options.rows <= options.devices:
         parser.error("there are at least as many devices as rows")
     print(f"{describe()}\nload average {load()}\n")
     with tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-") as scratch:
         state = Path(scratch) / "a.known"
-        size = write_state(state, options.devices)
+        apart("--write", state, options.devices)
+        size = state.stat().st_size / options.devices
         print(
             f"{options.devices:,} devices are known, each with a token and an advertising id: {size:.0f} bytes each\n"
         )
         whole = upload(Path(scratch), state, options.rows)
-        command = [sys.executable, __file__, "--ask", str(state), "--devices", str(options.devices)]
-        skipping = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        skipping = json.loads(apart("--ask", state, options.devices))
     head = ("", "rows", "left out", "CPU s", "CPU µs a row", "seconds", "MB")
     asked = told("asking what is known", options.devices, skipping)
     print(table(head, [asked, told("the whole upload", options.rows, whole)]))
