@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from moe_bulk.errors import RunStopped as RunStopped
     from moe_bulk.errors import ServiceUnavailable as ServiceUnavailable
     from moe_bulk.errors import SourceError as SourceError
+    from moe_bulk.errors import StateRefused as StateRefused
     from moe_bulk.errors import TooManyFailures as TooManyFailures
     from moe_bulk.intake import Files as Files
     from moe_bulk.intake import Query as Query
     from moe_bulk.intake import Reading as Reading
+    from moe_bulk.known import ChangedOnly as ChangedOnly
     from moe_bulk.outcome import Attempt as Attempt
     from moe_bulk.outcome import Result as Result
     from moe_bulk.outcome import Status as Status
@@ -75,9 +77,11 @@ _ROOMS = {
         "RunStopped",
         "ServiceUnavailable",
         "SourceError",
+        "StateRefused",
         "TooManyFailures",
     ),
     "intake": ("Files", "Query", "Reading"),
+    "known": ("ChangedOnly",),
     "outcome": ("Attempt", "Result", "Status"),
     "record": ("Position",),
     "run": ("RunView",),

@@ -35,6 +35,22 @@ class Watcher(Protocol):
         """It is over: answered, or given up."""
 
 
+class Screen(Protocol):
+    """Is asked about every entry that is first in its lanes, whether it need be sent at all."""
+
+    def ask(self, entry: Entry) -> None:
+        """Look at an entry; the engine is told what came of it."""
+
+    def withdraw(self) -> list[Entry]:
+        """Give back those that it was asked about and said nothing of yet."""
+
+    def is_stale(self, entry: Entry) -> bool:
+        """True where its answer was too long ago: it has to be asked again before the entry is sent."""
+
+    def settled(self, entry: Entry, status: Status) -> None:
+        """Take in the last word on an entry that had to be sent."""
+
+
 class Sender(Protocol):
     """Where records come from and results go to: a stream of rows that takes turns with others."""
 
@@ -49,6 +65,9 @@ class Sender(Protocol):
     on_their_way: int
     """How many of its requests are; the engine's to count."""
     watcher: Watcher | None
+    screen: Screen | None
+    cleared: int
+    """How many of its entries passed the screen and are neither settled nor parked; the agenda's to count."""
 
     def settled(self, result: Result) -> None:
         """Take in the last word on one of its records."""
@@ -60,7 +79,7 @@ class Sender(Protocol):
 class Entry(Ticket):
     """A record on its way: its place in the lanes, and what it has been through."""
 
-    __slots__ = ("attempts", "cell", "record", "sender", "trials")
+    __slots__ = ("attempts", "cell", "cleared", "record", "sender", "trials")
     keys: tuple[tuple[str, ...], ...]
 
     def __init__(self, record: Record, sender: Sender) -> None:
@@ -71,6 +90,8 @@ class Entry(Ticket):
         self.sender = sender
         self.cell = 0
         """Where its user is counted; the agenda's to set."""
+        self.cleared = False
+        """True when its sender's screen said that it has to be sent; the agenda's to set."""
         self.trials = Trials()
         self.attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
 
@@ -114,9 +135,31 @@ class Agenda:
         """Queue a new entry behind all that share a key with it."""
         entry.cell = self._users.cell(entry.record.device.customer_id)
         if self.lanes.admit(entry):
-            self._ready(entry)
+            self._first(entry)
         else:
             entry.sender.parked += 1
+
+    def _first(self, entry: Entry) -> None:
+        """It is first in all its lanes: it may go, or is looked at by who knows whether it need go."""
+        if (screen := entry.sender.screen) is None:
+            self._ready(entry)
+        else:
+            screen.ask(entry)
+
+    def clear(self, entry: Entry) -> None:
+        """Queue an entry that passed its sender's screen."""
+        entry.cleared = True
+        entry.sender.cleared += 1
+        self._ready(entry)
+
+    def ask_again(self, entry: Entry) -> None:
+        """Take back that an entry may be sent, and have it looked at once more."""
+        self._no_longer_cleared(entry)
+        self._first(entry)
+
+    def _no_longer_cleared(self, entry: Entry) -> None:
+        entry.sender.cleared -= entry.cleared
+        entry.cleared = False
 
     def again(self, entry: Entry, due: float) -> None:
         """Queue an entry for another try at `due`; its lanes stay taken."""
@@ -127,12 +170,14 @@ class Agenda:
         """The entry is settled or withdrawn: those behind it may go."""
         gone = [entry]
         while gone:
-            for freed in self.lanes.release(gone.pop()):
+            done = gone.pop()
+            self._no_longer_cleared(done)
+            for freed in self.lanes.release(done):
                 freed.sender.parked -= 1
                 if freed.sender.halted:
                     gone.append(freed)
                 else:
-                    self._ready(freed)
+                    self._first(freed)
 
     def next(self, now: float, *, retries_first: bool = True) -> Entry | None:
         """Take the next entry that may be sent, if there is one; it has room for the user until another one is sent.
@@ -160,6 +205,7 @@ class Agenda:
             self._held.hold(entry, entry.cell, now, first=retries_first and bool(entry.attempts))
             self.lanes.park(entry)
             sender.parked += 1
+            sender.cleared -= entry.cleared
             sender.wake()  # what is parked takes none of its room
         return None
 
@@ -172,6 +218,7 @@ class Agenda:
     def _unpark(self, entry: Entry) -> None:
         self.lanes.unpark(entry)
         entry.sender.parked -= 1
+        entry.sender.cleared += entry.cleared
 
     def next_due(self) -> float | None:
         """When to look again once `next` has nothing more: a retry is due, or the user of those held back has room."""
@@ -191,6 +238,8 @@ class Agenda:
             self._retries = [waiting for waiting in self._retries if waiting[2].sender is not sender]
             heapq.heapify(self._retries)
             sender.retrying = 0
+        if sender.screen is not None:
+            gone += sender.screen.withdraw()
         if sender.parked:
             for entry in self._held.take_out(lambda held: held.sender is sender):
                 self._unpark(entry)

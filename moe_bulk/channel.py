@@ -11,7 +11,7 @@ from moe_bulk.bell import Bell
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from moe_bulk.agenda import Watcher
+    from moe_bulk.agenda import Screen, Watcher
     from moe_bulk.outcome import Result
     from moe_bulk.record import Record
 
@@ -20,13 +20,21 @@ class Channel:
     """Records in, results out. At most `room` may be unsettled or unread, those parked behind others not counted.
 
     That bound makes the whole pipeline as slow as the reader of its results. `admit` hands an entry to the engine,
-    `full` says when the engine takes no more.
+    `full` says when the engine takes no more. Where there is a screen, as many again may have passed it: else the few
+    that have to be sent would fill the room, and the many that need not be would be looked at one by one.
     """
 
     def __init__(
-        self, admit: Callable[[Entry], None], full: Callable[[], bool], room: int, watcher: Watcher | None
+        self,
+        admit: Callable[[Entry], None],
+        full: Callable[[], bool],
+        room: int,
+        watcher: Watcher | None,
+        screen: Screen | None = None,
     ) -> None:
         self.watcher = watcher
+        self.screen = screen
+        self.cleared = 0
         self.halted = False
         self.ready: deque[Entry] = deque()
         self.parked = 0
@@ -45,7 +53,12 @@ class Channel:
     @property
     def has_room(self) -> bool:
         """True when one more row may go in right now."""
-        return self._held - self.parked < self._room and not self.halted and not self._full()
+        return (
+            self._held - self.parked - self.cleared < self._room
+            and self.cleared < self._room
+            and not self.halted
+            and not self._full()
+        )
 
     async def wait_for_room(self) -> bool:
         """Wait until one more row may go in; False when nothing is taken in any more."""

@@ -6,11 +6,10 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
@@ -18,6 +17,7 @@ from cyclopts.config import Dict
 from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
 from moe_bulk.errors import AGAIN, ConfigError, MoeBulkError, RunStopped
+from moe_bulk.options import Destination, Input, Output, Pacing, option
 from moe_bulk.settings import (
     DESTINATION_VARIABLES,
     config_argument,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from moe_bulk.intake import Files, Query
+    from moe_bulk.known import ChangedOnly
     from moe_bulk.uploader import PaceOf
 
 
@@ -50,102 +51,8 @@ app = App(
 )
 
 
-def _option(text: str, *, name: str | None = None, env: str | None = None) -> Parameter:
-    return Parameter(name=name, help=text, env_var=env, negative="", consume_multiple=False)
-
-
 SANDBOX_IN_FLIGHT = 128
 """An embedded sandbox holds the other end of each connection, from the same allowance of open files."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Destination:
-    """Where to, with whose key."""
-
-    workspace_id: Annotated[
-        str | None, _option("The workspace's id (formerly app id).", env="MOENGAGE_WORKSPACE_ID")
-    ] = None
-    api_key_file: Annotated[
-        str | None, _option("A file that holds the Data API key, in place of MOENGAGE_API_KEY; never an option itself.")
-    ] = None
-    data_center: Annotated[
-        str | None, _option("The number in your dashboard's address: 01 to 06, 101 [MOENGAGE_DATA_CENTER].")
-    ] = None
-    base_url: Annotated[str | None, _option("A URL in place of a data center [MOENGAGE_BASE_URL].")] = None
-    ca_bundle: Annotated[
-        str | None, _option("Certificates to trust, in place of the usual ones.", env="SSL_CERT_FILE")
-    ] = None
-    sandbox: Annotated[bool, _option("An embedded sandbox in place of MoEngage: needs no credentials.")] = False
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Pacing:
-    """How fast, how patiently."""
-
-    rate: Annotated[str, _option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")] = (
-        "10000/min"
-    )
-    pace: Annotated[
-        Literal["host", "process"],
-        _option("The limit holds for all of your uploads on this host together, or for this process alone."),
-    ] = "host"
-    in_flight: Annotated[int | None, _option("Requests on their way at most; by default found from the latency.")] = (
-        None
-    )
-    timeout: Annotated[str, _option("How long one request may take, connecting included.")] = "30s"
-    tries: Annotated[int, _option("How often a record is tried before it is given up.")] = 8
-    outage_limit: Annotated[str, _option("How long to wait for a service that is gone before stopping.")] = "30min"
-    max_failures: Annotated[str | None, _option("Stop, resumable, when more rows fail: N or N%.")] = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """How rows become devices."""
-
-    format: Annotated[Literal["auto", "csv", "ndjson", "parquet"], _option("The input's format.")] = "auto"
-    query: Annotated[
-        str | None, _option("An SQL select, or @FILE with one; SOURCE is then a database's URL [MOE_BULK_SQL_URL].")
-    ] = None
-    column: Annotated[tuple[str, ...], _option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
-    set_: Annotated[tuple[str, ...], _option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
-    preset: Annotated[
-        str | None, _option("A known export's columns, see `moe-bulk presets`; or a TOML file of that form.")
-    ] = None
-    where: Annotated[tuple[str, ...], _option("COLUMN=VALUE: skip rows that differ. Repeatable.")] = ()
-    validate: Annotated[
-        Literal["strict", "basic"], _option("All rules of the API, or only that the two ids are there.")
-    ] = "strict"
-    include_superseded: Annotated[
-        bool, _option("Send dead letters again even where a later row of the device was accepted.")
-    ] = False
-    limit: Annotated[int | None, _option("Read so many rows at most, over all sessions; the run stays unfinished.")] = (
-        None
-    )
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """What is written and shown."""
-
-    out: Annotated[str | None, _option("The run folder; by default SOURCE.run beside a file, else here.")] = None
-    fresh: Annotated[bool, _option("Move an earlier run in that folder aside and start over.")] = False
-    if_changed: Annotated[
-        Literal["refuse", "fresh"], _option("When an unfinished run there is of other bytes: refuse, or start over.")
-    ] = "refuse"
-    keep_runs: Annotated[int | None, _option("Remove all but the N newest runs that were moved aside.")] = None
-    progress: Annotated[
-        Literal["auto", "bar", "plain", "json", "none"], _option("How to show the run while it goes on.")
-    ] = "auto"
-    json: Annotated[bool, _option("Print the summary as JSON on standard output.")] = False
-    verbose: Annotated[
-        bool,
-        Parameter(name=["--verbose", "-v"], help="Say first where rows go, how fast and how patiently.", negative=""),
-    ] = False
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say only what went wrong.", negative="")] = False
 
 
 @app.command
@@ -160,7 +67,7 @@ def upload(
     pacing: Pacing = Pacing(),
     reading: Input = Input(),
     output: Output = Output(),
-    config: Annotated[str | None, _option("A TOML file with the same names; else ./moe-bulk.toml.")] = None,
+    config: Annotated[str | None, option("A TOML file with the same names; else ./moe-bulk.toml.")] = None,
 ) -> int:
     """Deliver device records; SOURCE is a path, a glob, a URL, or - for standard input.
 
@@ -186,9 +93,9 @@ def presets() -> int:
 @app.command
 def sandbox(
     *,
-    port: Annotated[int, _option("The port on 127.0.0.1; 0 takes any free one.")] = 8080,
-    rate: Annotated[str, _option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s.")] = "10000/min",
-    faults: Annotated[str, _option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms.")] = "",
+    port: Annotated[int, option("The port on 127.0.0.1; 0 takes any free one.")] = 8080,
+    rate: Annotated[str, option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s.")] = "10000/min",
+    faults: Annotated[str, option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms.")] = "",
 ) -> int:
     """Run a local MoEngage to rehearse against; Ctrl-C ends it."""
     import asyncio  # noqa: PLC0415
@@ -229,6 +136,7 @@ class _Upload:
         self._network = Network(
             timeout=parse_duration(pacing.timeout), in_flight=in_flight, ca_bundle=destination.ca_bundle
         )
+        self._changed_only = _changed_only(reading)
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
         # Asked for before there is an event loop, which would keep Ctrl-C at the prompt for itself.
         self._credentials = None if destination.sandbox else self._real_credentials()
@@ -270,6 +178,7 @@ class _Upload:
                         keep_runs=shown.keep_runs,
                         reading=reading,
                         max_failures=self._max_failures,
+                        changed_only=self._changed_only,
                         watch=display.begin,
                     )
             finally:
@@ -318,6 +227,17 @@ class _Upload:
         if not key:
             raise ConfigError("no API key: set MOENGAGE_API_KEY, or name a file that holds it with --api-key-file")
         return key
+
+
+def _changed_only(said: Input) -> ChangedOnly | None:
+    resend_after = parse_duration(said.resend_after)
+    if not said.changed_only:
+        if said.state:
+            raise ConfigError("--state says where --changed-only remembers what was accepted: give both, or neither")
+        return None
+    from moe_bulk.known import ChangedOnly  # noqa: PLC0415  brings SQLite
+
+    return ChangedOnly(said.state, resend_after)
 
 
 def _options(command: str) -> Iterator[str]:

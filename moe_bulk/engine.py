@@ -17,14 +17,14 @@ from moe_bulk.agenda import Agenda, Entry
 from moe_bulk.bell import Bell
 from moe_bulk.channel import Channel
 from moe_bulk.errors import Interrupted
-from moe_bulk.outcome import Attempt, Outcome, Verdict
+from moe_bulk.outcome import Attempt, Outcome, Status, Verdict
 from moe_bulk.retry import Policy, Settle, Stop, Wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from types import TracebackType
 
-    from moe_bulk.agenda import Watcher
+    from moe_bulk.agenda import Screen, Watcher
     from moe_bulk.clock import Clock
     from moe_bulk.errors import MoeBulkError, RunStopped
     from moe_bulk.pacing import Pace, Slot
@@ -39,6 +39,9 @@ ROOM = 1000
 
 STOOD_STILL_SECONDS = 5.0
 """A loop that sleeps this much longer than it meant to has stood still: stopped, suspended or blocked."""
+
+NOT_SENT = Outcome(Verdict.ACCEPTED)
+"""What there is to tell of a record that was accepted before."""
 
 ABORTED = Outcome(Verdict.TROUBLE, error="aborted", reason="the request was aborted before its answer came")
 
@@ -108,9 +111,9 @@ class Engine:
         finally:
             self._tasks.cancel_scope.cancel()
 
-    def open(self, watcher: Watcher | None = None) -> Channel:
-        """A new way in and out; `leave` it when done."""
-        channel = Channel(self._admit, self._is_full, ROOM + 2 * self._most_in_flight, watcher)
+    def open(self, watcher: Watcher | None = None, screen: Screen | None = None) -> Channel:
+        """A new way in and out; `leave` it when done. Records that `screen` does not tell to clear are not sent."""
+        channel = Channel(self._admit, self._is_full, ROOM + 2 * self._most_in_flight, watcher, screen)
         self._channels.add(channel)
         if self._error is not None:
             channel.halt(self._error)
@@ -258,7 +261,11 @@ class Engine:
             entry = self.agenda.next(now, retries_first=not self._policy.outage.suspected)
             self._tell_of_room(was_full)
             if entry is not None:
-                return entry
+                screen = entry.sender.screen
+                if screen is None or not screen.is_stale(entry):
+                    return entry
+                self.agenda.ask_again(entry)
+                continue
             due = self.agenda.next_due()
             await self._queued.wait(None if due is None else due - now)
         return None
@@ -286,6 +293,22 @@ class Engine:
 
     def _is_full(self) -> bool:
         return self.agenda.lanes.full
+
+    # -- what a screen says of the entries that it is asked about ----------------------------------------------------
+
+    def clear(self, entry: Entry) -> None:
+        """The entry has to be sent."""
+        self.agenda.clear(entry)
+        self._queued.ring()
+
+    def unchanged(self, entry: Entry) -> None:
+        """The entry need not be sent."""
+        self._done(entry)
+        entry.sender.settled(entry.result(Status.UNCHANGED, NOT_SENT, self._clock.epoch()))
+
+    def give_back(self, entry: Entry) -> None:
+        """The entry's sender was halted meanwhile: it stays unsettled."""
+        self._done(entry)
 
     # -- one attempt, and what follows from it ---------------------------------------------------------------------
 
@@ -337,6 +360,8 @@ class Engine:
             return
         match decision:
             case Settle(status):
+                if (screen := entry.sender.screen) is not None:
+                    screen.settled(entry, status)
                 self._done(entry)
                 entry.sender.settled(entry.result(status, outcome, self._clock.epoch(now)))
             case Wait(seconds):

@@ -5,7 +5,8 @@
     ├── SourceError              the input cannot be read at all                      (exit 2)
     ├── JournalError             the run folder cannot be read or written             (exit 3)
     │   ├── RunRefused           it holds another run: choose another, or --fresh     (exit 2)
-    │   └── RunHeld              another process is at work in it: wait               (exit 4)
+    │   ├── RunHeld              another process is at work in it: wait               (exit 4)
+    │   └── StateRefused         the state file is damaged or not ours: another one   (exit 2)
     └── RunStopped               sending stopped early; what is settled stays settled (exit 3)
         ├── CredentialsRejected  MoEngage refuses the key
         ├── DestinationWrong     this host or path is not the Track Device API
@@ -54,6 +55,12 @@ class RunHeld(JournalError):
     """Another process is uploading into this run folder right now."""
 
     exit_code = 4
+
+
+class StateRefused(JournalError):
+    """The file that remembers what MoEngage has is damaged, foreign, or of another workspace; nothing more was sent."""
+
+    exit_code = 2
 
 
 class RunStopped(MoeBulkError):

@@ -115,8 +115,11 @@ class Status(StrEnum):
 FAILED = frozenset({Status.REJECTED, Status.INVALID, Status.EXHAUSTED})
 """The statuses that make a dead letter."""
 
-KEYED = FAILED | {Status.ACCEPTED}
-"""The statuses whose lines tell the row's keys: an accepted row can make an earlier failed one obsolete."""
+DELIVERED = frozenset({Status.ACCEPTED, Status.UNCHANGED})
+"""The statuses of rows that MoEngage has: they make an earlier failed one obsolete."""
+
+KEYED = FAILED | DELIVERED
+"""The statuses whose lines tell the row's keys."""
 
 
 def hashed(key: tuple[str, ...]) -> str:

@@ -92,7 +92,9 @@ def _other_settings(found: Found) -> str:
     )
 
 
-def settings_that_matter(credentials: Credentials, columns: Columns, format_: str) -> dict[str, object]:
+def settings_that_matter(
+    credentials: Credentials, columns: Columns, format_: str, *, changed_only: bool = False
+) -> dict[str, object]:
     """The settings that the sessions of one run must have in common, as JSON has them; the key is not among them."""
     preset = {"preset": clean(as_setting(columns.in_use))} if columns.in_use is not None else {}
     return preset | {
@@ -104,6 +106,7 @@ def settings_that_matter(credentials: Credentials, columns: Columns, format_: st
         "where": sorted([clean(column), clean(value)] for column, value in columns.where),
         "validate": columns.validate,
         "include_superseded": columns.include_superseded,
+        "changed_only": changed_only,
     }
 
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SENT = frozenset({Status.ACCEPTED, Status.REJECTED, Status.EXHAUSTED})
-"""The statuses of rows that went to MoEngage, or may have."""
+_SENT = frozenset({Status.ACCEPTED, Status.REJECTED, Status.EXHAUSTED, Status.UNCHANGED})
+"""The statuses of rows that went to MoEngage, or may have: in this run or, unchanged, before it."""
 
 _SINCE_CHECKPOINT = 10.0
 """Seconds of results that may stand behind a checkpoint: the busiest window may end among them."""

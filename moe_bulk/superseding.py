@@ -24,7 +24,7 @@ import orjson
 from moe_bulk.deadletter import clean
 from moe_bulk.errors import JournalError
 from moe_bulk.journal import sync_to_disk, telling
-from moe_bulk.outcome import FAILED, FORMAT, Result, Status
+from moe_bulk.outcome import DELIVERED, FAILED, FORMAT, Result, Status
 from moe_bulk.record import NOTE, Position
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _STATUS = re.compile(rb'"status":"([a-z]+)"')
 _ACCEPTED = b'"status":"accepted"'
 _KEYS = b'"keys":['
 _FINE = frozenset(status.value.encode() for status in Status if status not in FAILED)
-_OTHERS = frozenset(status.value.encode() for status in Status if status is not Status.ACCEPTED)
+_OTHERS = frozenset(status.value.encode() for status in Status if status not in DELIVERED)
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]')
 _BRACKETS = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
@@ -260,7 +260,7 @@ class _Superseding:
         ahead = _Ahead(chunk)
         for block in self._blocks:
             for raw in _sharing(ahead.keys, self._lines(block)) if block.fine else ():
-                if _status(raw) not in _OTHERS and (result := self._read(raw)).status is Status.ACCEPTED:
+                if _status(raw) not in _OTHERS and (result := self._read(raw)).status in DELIVERED:
                     ahead.take(self._place(result.position), result)
         return ahead.lines()
 

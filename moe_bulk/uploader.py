@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from moe_bulk.channel import Channel
     from moe_bulk.config import FailureLimit
     from moe_bulk.errors import RunStopped
+    from moe_bulk.known import ChangedOnly
     from moe_bulk.outcome import Result
     from moe_bulk.reuse import IfChanged
+    from moe_bulk.screening import Screen
     from moe_bulk.tally import Summary
 
 PaceOf = Literal["process", "host"]
@@ -205,6 +207,7 @@ class Uploader:
         keep_runs: int | None = None,
         reading: Reading | None = None,
         max_failures: FailureLimit | None = None,
+        changed_only: ChangedOnly | None = None,
         watch: Callable[[RunView], None] | None = None,
     ) -> Summary:
         """Deliver `rows` into a run folder: results, dead letters and a summary, which is returned.
@@ -212,15 +215,19 @@ class Uploader:
         `out` is the folder (for a path, `<path>.run` beside it when missing). An unfinished run in it goes on where it
         stopped, a finished one of the same is not sent again: its summary is returned. A finished run of other data is
         moved aside, and all but `keep_runs` of those are removed; an unfinished one raises RunRefused, unless
-        `if_changed` is `fresh`, and so does a run with other settings; `fresh` moves any aside. `watch` is given a view
-        of the run as it starts; a stop raises RunStopped and leaves the summary there and in the folder.
+        `if_changed` is `fresh`, and so does a run with other settings; `fresh` moves any aside. With `changed_only` no
+        device is sent that MoEngage accepted before just as it is; what streams and sends deliver is not seen by that.
+        `watch` is given a view of the run as it starts; a stop raises RunStopped and leaves the summary there and in
+        the folder.
         """
         engine, reading = self.engine, reading or Reading()
         terms = Terms(fresh, if_changed, keep_runs)
         folder_path = _out(rows, out)
         _refuse_unfinished(rows)
         intake = Intake(rows, reading, keep_in=folder_path.absolute().parent)
-        settings = settings_that_matter(self._credentials, reading.columns, reading.format)
+        settings = settings_that_matter(
+            self._credentials, reading.columns, reading.format, changed_only=changed_only is not None
+        )
         job = Job(
             intake,
             self.rate,
@@ -232,7 +239,9 @@ class Uploader:
         )
         try:
             await intake.open()
-            with RunFolder.claim(folder_path, fresh=fresh) as folder:
+            async with AsyncExitStack() as stack:
+                screen = await self._screen(engine, changed_only, stack)
+                folder = stack.enter_context(RunFolder.claim(folder_path, fresh=fresh))
                 standing = await take_up(folder, job, terms)
                 if not isinstance(standing, Standing):
                     return standing
@@ -240,16 +249,27 @@ class Uploader:
                 self._users.remember(standing.busy, standing.busy_until, self._clock.now())
                 run = Run(folder, job, standing)
                 view = RunView(run, intake, engine, self)
-                return await self._carry_out(engine, intake, run, lambda: watch(view) if watch is not None else None)
+                begin = partial(watch, view) if watch is not None else lambda: None
+                return await self._carry_out(engine, intake, run, screen, begin)
         finally:
             await intake.close()
 
-    async def _carry_out(self, engine: Engine, intake: Intake, run: Run, begin: Callable[[], None]) -> Summary:
+    async def _screen(self, engine: Engine, changed_only: ChangedOnly | None, stack: AsyncExitStack) -> Screen | None:
+        """What knows which devices need not be sent, where it was asked for, until the stack is closed."""
+        if changed_only is None:
+            return None
+        from moe_bulk.screening import screening  # noqa: PLC0415  brings SQLite
+
+        return await stack.enter_async_context(screening(engine, changed_only, self._credentials, self._clock))
+
+    async def _carry_out(
+        self, engine: Engine, intake: Intake, run: Run, screen: Screen | None, begin: Callable[[], None]
+    ) -> Summary:
         try:
             run.save()
             begin()
             async with (
-                self._delivering(engine, intake, run) as channel,
+                self._delivering(engine, intake, run, screen) as channel,
                 engine.beside(lambda: run.keep_synced(partial(engine.halt, channel))),
                 engine.beside(lambda: intake.take_digests(lambda: engine.stopped_by is not None)),
             ):
@@ -287,15 +307,20 @@ class Uploader:
         return SourceError.exit_code, f"the caller's own code raised {said}"
 
     @asynccontextmanager
-    async def _delivering(self, engine: Engine, intake: Intake, run: Run | None = None) -> AsyncIterator[Channel]:
-        channel = engine.open(run)
+    async def _delivering(
+        self, engine: Engine, intake: Intake, run: Run | None = None, screen: Screen | None = None
+    ) -> AsyncIterator[Channel]:
+        channel = engine.open(run, screen)
         # A task of asyncio's own, which is cancelled once: in an anyio scope each `await` would be cancelled again, and
         # the caller's rows could not clean up (https://anyio.readthedocs.io/en/stable/cancellation.html).
         feeding = asyncio.create_task(
             feed(intake, channel, self._clock, run, partial(engine.halt, channel)), name="moe_bulk rows"
         )
         try:
-            yield channel
+            async with AsyncExitStack() as stack:
+                if screen is not None:
+                    await stack.enter_async_context(engine.beside(partial(screen.work, partial(engine.halt, channel))))
+                yield channel
         finally:
             feeding.cancel()
             engine.leave(channel)  # before the rows have ended: those that outlive the cancellation go nowhere
@@ -331,6 +356,7 @@ def upload(  # noqa: PLR0913  as `Uploader.run`
     keep_runs: int | None = None,
     reading: Reading | None = None,
     max_failures: FailureLimit | None = None,
+    changed_only: ChangedOnly | None = None,
     pace: PaceOf = "process",
 ) -> Summary:
     """Deliver `rows` from a script, and return the summary when all is settled; the rest is as in `Uploader` and `run`.
@@ -348,6 +374,7 @@ def upload(  # noqa: PLR0913  as `Uploader.run`
                 keep_runs=keep_runs,
                 reading=reading,
                 max_failures=max_failures,
+                changed_only=changed_only,
             )
 
     try:

@@ -20,7 +20,7 @@ from tests.builders import ACCEPTED, REJECTED, TIMEOUT, record
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from moe_bulk.agenda import Watcher
+    from moe_bulk.agenda import Screen, Watcher
 
 
 class Stream:
@@ -30,6 +30,8 @@ class Stream:
         self.halted = False
         self.ready: deque[Entry] = deque()
         self.parked = 0
+        self.screen: Screen | None = None
+        self.cleared = 0
         self.retrying = 0
         self.on_their_way = 0
         self.watcher: Watcher | None = None
@@ -416,3 +418,75 @@ def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int, li
         assert sorted(order) == order
     lanes = agenda.lanes
     assert [0] * 6 == [lanes.parked, lanes.parked_bytes, len(lanes), *(stream.parked for stream in streams)]
+
+
+# -- a screen before the others ----------------------------------------------------------------------------------------
+
+
+class Looker:
+    """A screen that says nothing by itself."""
+
+    def __init__(self) -> None:
+        self.asked: list[Entry] = []
+
+    def ask(self, entry: Entry) -> None:
+        """Note it."""
+        self.asked.append(entry)
+
+    def withdraw(self) -> list[Entry]:
+        """Give them back."""
+        gone, self.asked = self.asked, []
+        return gone
+
+    def is_stale(self, entry: Entry) -> bool:
+        """Is not asked by the agenda."""
+        raise AssertionError(entry)
+
+    def settled(self, entry: Entry, status: Status) -> None:
+        """Is not told by the agenda."""
+        raise AssertionError(entry, status)
+
+
+def screened() -> tuple[Stream, Looker]:
+    """Give a stream with a screen."""
+    sender, looker = Stream(), Looker()
+    sender.screen = looker
+    return sender, looker
+
+
+def test_a_screen_is_asked_when_an_entry_is_first_in_its_lanes() -> None:
+    """Nothing goes that it did not clear; those behind an entry are asked about once that one is done."""
+    sender, looker = screened()
+    agenda = Agenda(Users(TIMEOUT))
+    entries = [entry(0, sender, "a"), entry(1, sender, "a"), entry(2, sender)]
+    for each in entries:
+        agenda.admit(each)
+    assert ([entries[0], entries[2]], []) == (looker.withdraw(), taken(agenda))
+    agenda.done(entries[0])
+    assert ([entries[1]], 0) == (looker.withdraw(), sender.parked)
+    agenda.clear(entries[1])
+    agenda.clear(entries[2])
+    assert (2, [1, 2]) == (sender.cleared, taken(agenda))
+    agenda.done(entries[1])
+    agenda.ask_again(entries[2])
+    assert ([entries[2]], 0) == (looker.withdraw(), sender.cleared)
+
+
+def test_what_is_cleared_and_held_back_counts_once() -> None:
+    """It counts as parked while its user has had enough, and whatever is withdrawn counts no more."""
+    sender, looker = screened()
+    traffic = Traffic(limit=1)
+    traffic.admit([0, 1], sender, "a")
+    for each in looker.withdraw():
+        traffic.agenda.clear(each)
+    traffic.admit([2], sender)
+    first = traffic.send(0.0)
+    assert first is not None
+    assert traffic.send(0.0) is None
+    assert (1, 1) == (sender.cleared, sender.parked)
+    traffic.agenda.done(first)
+    assert traffic.send(100.0) is not None
+    assert (1, 0) == (sender.cleared, sender.parked)
+    sender.halted = True
+    traffic.agenda.withdraw(sender)
+    assert [] == looker.asked

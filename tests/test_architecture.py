@@ -53,16 +53,20 @@ ROOMS = """
     superseding
     lock
     folders
+    statefile
+    known
     reuse
     rundir
     standing          awaits
     run               awaits
     feeding           awaits
+    screening         awaits
     uploader          awaits
     progress          awaits
     sandbox           awaits
     settings
     display           awaits
+    options
     cli               awaits
     __main__
 """
@@ -75,6 +79,7 @@ DECIDES_ALL_THE_SAME = {
 FORBIDDEN = {
     "engine": {
         *("client", "wire", "sources", "intake", "journal", "deadletter", "checkpoint", "rundir", "run"),
+        *("statefile", "known", "screening"),
         *("httpx", "aiohttp"),
     },
     "wire": {"httpx", "aiohttp", "anyio", "asyncio"},

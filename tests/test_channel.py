@@ -65,6 +65,23 @@ def test_room_is_for_the_unsettled_and_the_unread() -> None:
     assert [True, False, False, True] == run_virtually(main)
 
 
+def test_rows_that_passed_a_screen_have_room_of_their_own() -> None:
+    """They leave the room to those that need not be sent; when they fill their own, no more is read."""
+
+    async def main() -> list[bool]:
+        made, seen = Fixture(room=2), []
+        for number in range(2):
+            made.put(number)
+        seen.append(made.channel.has_room)
+        made.channel.cleared = 1
+        seen.append(made.channel.has_room)
+        made.channel.cleared = 2
+        seen.append(made.channel.has_room)
+        return seen
+
+    assert [False, True, False] == run_virtually(main)
+
+
 def test_rows_behind_others_take_no_room() -> None:
     """Parked rows do not keep the rows of other devices out: the lanes have a limit of their own."""
     made = Fixture(room=1)

@@ -17,6 +17,7 @@ EXIT_CODES = {
     "JournalError": 3,
     "RunRefused": 2,
     "RunHeld": 4,
+    "StateRefused": 2,
     "RunStopped": 3,
     "CredentialsRejected": 3,
     "DestinationWrong": 3,

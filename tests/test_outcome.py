@@ -64,11 +64,11 @@ def test_line_tells_the_keys_last() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_line_tells_keys_of_rows_that_can_supersede_or_be_superseded(status: Status) -> None:
-    """Of accepted and failed rows, an empty list included; of others it says nothing."""
+    """Of rows that MoEngage has and of failed ones, an empty list included; of others it says nothing."""
     said = orjson.loads(Result(PLACE, status, Row(PLACE, {})).line())
 
     assert (status in KEYED) == ("keys" in said)
-    assert {*FAILED, Status.ACCEPTED} == KEYED
+    assert {*FAILED, Status.ACCEPTED, Status.UNCHANGED} == KEYED
 
 
 def test_failed_rows_are_those_that_need_somebody() -> None:

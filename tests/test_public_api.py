@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PUBLIC = [
     "AccountRefused",
     "Attempt",
+    "ChangedOnly",
     "Columns",
     "ConfigError",
     "Credentials",
@@ -44,6 +45,7 @@ PUBLIC = [
     "RunView",
     "ServiceUnavailable",
     "SourceError",
+    "StateRefused",
     "Status",
     "Summary",
     "TooManyFailures",
@@ -58,7 +60,8 @@ SIGNATURES: dict[object, str] = {
     moe_bulk.upload: (
         f"(rows: {ROWS}, *, credentials: Credentials | None = None, rate: Rate | None = None, out: {OUT} = None, "
         "fresh: bool = False, if_changed: IfChanged = refuse, keep_runs: int | None = None, "
-        "reading: Reading | None = None, max_failures: FailureLimit | None = None, pace: PaceOf = process) -> Summary"
+        "reading: Reading | None = None, max_failures: FailureLimit | None = None, "
+        "changed_only: ChangedOnly | None = None, pace: PaceOf = process) -> Summary"
     ),
     Uploader.__init__: (
         "(self, credentials: Credentials | None = None, *, rate: Rate | None = None, retry: Retry | None = None, "
@@ -69,7 +72,7 @@ SIGNATURES: dict[object, str] = {
     Uploader.run: (
         f"(self, rows: {ROWS}, *, out: {OUT} = None, fresh: bool = False, if_changed: IfChanged = refuse, "
         "keep_runs: int | None = None, reading: Reading | None = None, max_failures: FailureLimit | None = None, "
-        "watch: Callable[[RunView], None] | None = None) -> Summary"
+        "changed_only: ChangedOnly | None = None, watch: Callable[[RunView], None] | None = None) -> Summary"
     ),
     Uploader.send: "(self, fields: Mapping[str, object]) -> Result",
     Uploader.stop: "(self, error: RunStopped) -> None",

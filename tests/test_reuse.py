@@ -121,6 +121,7 @@ def test_settings_that_matter() -> None:
         "where": [["a", "2"], ["z", "1"]],
         "validate": "basic",
         "include_superseded": False,
+        "changed_only": False,
     }
     assert settings == orjson.loads(orjson.dumps(settings))
 

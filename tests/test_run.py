@@ -70,6 +70,7 @@ def test_all_accepted(out: Path) -> None:
         "where": [],
         "validate": "strict",
         "include_superseded": False,
+        "changed_only": False,
     } == found.summary["settings"]
     assert found.checkpoint.settings == found.summary["settings"]
     assert 1 == found.summary["sessions"]

@@ -89,6 +89,12 @@ def _line(result: Result) -> bytes:
     ).line()
 
 
+def test_a_row_that_moengage_has_already_supersedes(tmp_path: Path) -> None:
+    """It need not be sent for being the newer one: a dead letter sent later would undo it."""
+    folder = Folder(tmp_path, [settled(0, Status.INVALID, "a"), settled(1, Status.UNCHANGED, "a")])
+    assert [(2, 3)] == folder.superseded()
+
+
 def test_the_first_later_row_that_was_accepted_supersedes(tmp_path: Path) -> None:
     """Any key in common counts; rows before it, failed ones and those of other keys do not."""
     rows = [
@@ -214,7 +220,7 @@ def naive(rows: list[Result]) -> bytes:
     """Look ahead from each failed row, in the order of the input."""
     lines = []
     for number, row in enumerate(rows):
-        later = (each for each in rows[number + 1 :] if each.status is Status.ACCEPTED)
+        later = (each for each in rows[number + 1 :] if each.status in (Status.ACCEPTED, Status.UNCHANGED))
         by = next((each.position.line for each in later if set(each.keys) & set(row.keys)), None)
         if row.failed:
             before, mark, after = letter(row).rpartition(own_note(row))

@@ -303,7 +303,7 @@ def test_the_key_is_nowhere(tmp_path: Path, sandbox: Sandbox) -> None:
         (["upload", "."], "is a folder"),
         (["upload", "devices.csv", "--limit", "0"], "at least 1"),
         (["upload", "devices.csv", "--in-flight", "0", "--sandbox"], "at least one request"),
-        (["upload"], "SOURCE"),
+        (["upload"], "upload what? Name a file"),
         (["sandbox", "--faults", "5yy=2%"], "5yy"),
     ],
 )

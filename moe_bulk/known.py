@@ -1,0 +1,244 @@
+"""What MoEngage is known to have: which devices need not be sent, because exactly this was accepted last.
+
+Plain code that is told the time. What it says it knows is always so, whenever it is killed: what is known of a device,
+and of every other one that shares a token or advertising id with it, is forgotten durably before a request leaves, and
+noted only after the acceptance.
+
+Others may use the same file at the same time. Whoever sends notes what it sends in `pending` first; where two things
+are on their way for one device or token at once, nobody can say which came last, so neither is noted. A request that
+got no final answer may still be applied later: its note stays for `UNSURE_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from moe_bulk.errors import ConfigError
+from moe_bulk.statefile import check_that_it_is_still, default_state, open_state, telling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from moe_bulk.device import Device
+
+DAY = 86_400.0
+UNSURE_SECONDS = 6 * 3600.0
+"""How long something that was sent without a final answer counts as still on its way."""
+MARK_SECONDS = 3600.0
+"""How long a mark is good for sending: well within the time for which others respect it."""
+KEPT_SECONDS = 90 * DAY
+"""What was accepted longer ago than this, and than `resend_after`, is removed."""
+SWEEP_SECONDS = 7 * DAY
+SWEPT_AT_ONCE = 50_000
+LOOKED_UP_AT_ONCE = 500
+_AHEAD_SECONDS = DAY
+"""What was noted so long from now was noted under a wrong clock."""
+
+_LOOK_UP = "SELECT id, said, at FROM devices WHERE id IN (?" + ", ?" * (LOOKED_UP_AT_ONCE - 1) + ")"
+_FORGET_HOLDER = "DELETE FROM devices WHERE id = (SELECT id FROM holders WHERE key = ?)"
+_CONTEST = "UPDATE pending SET contested = 1 WHERE key = :key AND said <> :said AND at > :since"
+_MARK = """
+    INSERT INTO pending (key, mark, said, at, contested) VALUES (:key, :mark, :said, :at,
+        EXISTS (SELECT 1 FROM pending WHERE key = :key AND said <> :said AND at > :since))"""
+_MINE = "SELECT 1 FROM pending WHERE key = ? AND mark = ? AND NOT contested"
+_SWEEPS = (  # devices first: one that is known must have its holders
+    (
+        "SELECT max(id) FROM (SELECT id FROM devices WHERE id > ? ORDER BY id LIMIT ?)",
+        "DELETE FROM devices WHERE id > ? AND id <= ? AND at < ?",
+    ),
+    (
+        "SELECT max(key) FROM (SELECT key FROM holders WHERE key > ? ORDER BY key LIMIT ?)",
+        "DELETE FROM holders WHERE key > ? AND key <= ? AND at < ?",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedOnly:
+    """Send only what changed since MoEngage accepted it; what did not settles as `unchanged`.
+
+    `state` is the file that remembers it, by default one for each destination and workspace in the user's state folder.
+    What was accepted more than `resend_after` seconds ago is sent again: the device may be gone there.
+    """
+
+    state: str | os.PathLike[str] | None = None
+    resend_after: float = 30 * DAY
+
+    def __post_init__(self) -> None:
+        if not 0 < self.resend_after < float("inf"):
+            raise ConfigError(f"resend_after is a number of seconds above 0; got {self.resend_after!r}")
+
+    def path(self, destination: str, workspace_id: str) -> Path:
+        """Where it is remembered."""
+        if self.state is not None:
+            return Path(self.state)
+        from platformdirs import user_state_path  # noqa: PLC0415  for those who name no file only
+
+        return default_state(user_state_path("moe-bulk", appauthor=False), destination, workspace_id)
+
+
+class Mark(NamedTuple):
+    """A device that is to be sent: nothing is known of it any more. `keys` begin with its own."""
+
+    number: int
+    said: int
+    keys: tuple[int, ...]
+    at: float
+
+
+class Settled(NamedTuple):
+    """What became of a marked device; `sure` where no request for it can be applied later."""
+
+    mark: Mark
+    accepted: bool
+    sure: bool
+
+
+class Known:
+    """What is known, in its file; for one thread at a time.
+
+    Raises StateRefused where the file is damaged or not the one that belongs here, JournalError where the disk does not
+    take what is written. All times are epoch seconds, which other processes and other starts of the machine share.
+    """
+
+    def __init__(self, path: Path, whose: tuple[str, str], resend_after: float, now: float) -> None:
+        self._path = path.absolute()
+        self._resend_after = resend_after
+        self._numbers = count(_number(os.urandom(8)) >> 1)
+        self._db, salt, self._file = open_state(path, *whose)
+        self._hash = blake2b(digest_size=8, key=salt)
+        try:
+            with telling(path):
+                self._sweep(now)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def decide(self, devices: Sequence[Device], now: float) -> list[Mark | None]:
+        """For each device None where MoEngage has exactly this; the others are forgotten when this returns, durably.
+
+        None of them may share a key with another one, nor with one whose fate was not noted yet.
+        """
+        with telling(self._path):
+            check_that_it_is_still(self._path, self._file)
+            said = [self._said(device) for device in devices]
+            ids = [self._key(("device", device.customer_id, device.device_id)) for device in devices]
+            found = self._look_up(ids, now)
+            marks = [
+                None if found.get(own) == fingerprint else self._mark(device, fingerprint, now)
+                for device, own, fingerprint in zip(devices, ids, said, strict=True)
+            ]
+            if any(marks):
+                self._forget([mark for mark in marks if mark is not None], now)
+            return marks
+
+    def note(self, settled: Sequence[Settled], now: float) -> None:
+        """Remember what was accepted; it need not be durable, since to know less is always right."""
+        with telling(self._path), self._writing("NORMAL"):
+            for mark, accepted, sure in settled:
+                own, *shared = mark.keys
+                if accepted and now - mark.at < UNSURE_SECONDS / 2 and self._is_undisputed(mark):
+                    self._db.execute("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", (own, mark.said, int(now)))
+                    held = [(key, own, int(now)) for key in shared]
+                    self._db.executemany("INSERT OR REPLACE INTO holders VALUES (?, ?, ?)", held)
+                else:
+                    self._db.execute("DELETE FROM devices WHERE id = ?", (own,))
+                if sure:
+                    gone = [(key, mark.number) for key in mark.keys]
+                    self._db.executemany("DELETE FROM pending WHERE key = ? AND mark = ?", gone)
+
+    def close(self) -> None:
+        """Close the file; twice does no harm."""
+        self._db.close()
+
+    # -- fingerprints --------------------------------------------------------------------------------------------------
+
+    def _key(self, key: tuple[str, ...]) -> int:
+        return self._hashed(orjson.dumps(key))
+
+    def _said(self, device: Device) -> int:
+        """The fingerprint of all that is sent of a device."""
+        everything = (device.customer_id, device.device_id, device.attributes, device.forwarded_for)
+        return self._hashed(orjson.dumps(everything, option=orjson.OPT_SORT_KEYS))
+
+    def _hashed(self, data: bytes) -> int:
+        hasher = self._hash.copy()
+        hasher.update(data)
+        return _number(hasher.digest())
+
+    def _mark(self, device: Device, said: int, now: float) -> Mark:
+        return Mark(next(self._numbers), said, tuple(map(self._key, device.keys())), now)
+
+    # -- the file ------------------------------------------------------------------------------------------------------
+
+    def _look_up(self, ids: list[int], now: float) -> dict[int, int]:
+        """What is known of these devices, and not for too long."""
+        oldest, newest = now - self._resend_after, now + _AHEAD_SECONDS
+        found: dict[int, int] = {}
+        for start in range(0, len(ids), LOOKED_UP_AT_ONCE):
+            asked = ids[start : start + LOOKED_UP_AT_ONCE]
+            asked += asked[:1] * (LOOKED_UP_AT_ONCE - len(asked))  # one statement, prepared once
+            found |= {own: said for own, said, at in self._db.execute(_LOOK_UP, asked) if oldest <= at <= newest}
+        return found
+
+    def _forget(self, marks: list[Mark], now: float) -> None:
+        since = int(now - UNSURE_SECONDS)
+        noted = [
+            {"key": key, "mark": mark.number, "said": mark.said, "at": int(now), "since": since}
+            for mark in marks
+            for key in mark.keys
+        ]
+        with self._writing("FULL"):
+            self._db.executemany("DELETE FROM devices WHERE id = ?", [mark.keys[:1] for mark in marks])
+            self._db.executemany(_FORGET_HOLDER, [(key,) for mark in marks for key in mark.keys[1:]])
+            self._db.executemany(_CONTEST, noted)
+            self._db.executemany(_MARK, noted)
+
+    def _is_undisputed(self, mark: Mark) -> bool:
+        """Whether nothing else of this device, or with one of its keys, was on its way since it was marked.
+
+        Others stop to respect a mark after `UNSURE_SECONDS`: an older one says nothing.
+        """
+        return all(self._db.execute(_MINE, (key, mark.number)).fetchone() for key in mark.keys)
+
+    @contextmanager
+    def _writing(self, synchronous: str) -> Iterator[None]:
+        """One transaction; with FULL it is safe from a power cut when it is over."""
+        self._db.execute(f"PRAGMA synchronous = {synchronous}")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _sweep(self, now: float) -> None:
+        """Remove what is too old to be of use, a portion at a time: others wait meanwhile."""
+        with self._writing("NORMAL"):
+            self._db.execute("DELETE FROM pending WHERE at < ?", (int(now - 2 * UNSURE_SECONDS),))
+        (swept,) = self._db.execute("SELECT said FROM about WHERE name = 'swept'").fetchone() or (0,)
+        if isinstance(swept, int) and 0 <= now - swept < SWEEP_SECONDS:
+            return
+        oldest = int(now - max(KEPT_SECONDS, self._resend_after))
+        for next_end, remove in _SWEEPS:
+            last = -(2**63)
+            while (end := self._db.execute(next_end, (last, SWEPT_AT_ONCE)).fetchone()[0]) is not None:
+                with self._writing("NORMAL"):
+                    self._db.execute(remove, (last, end, oldest))
+                last = end
+        with self._writing("NORMAL"):
+            self._db.execute("INSERT OR REPLACE INTO about VALUES ('swept', ?)", (int(now),))
+
+
+def _number(eight_bytes: bytes) -> int:
+    return int.from_bytes(eight_bytes, "little", signed=True)

@@ -1,0 +1,106 @@
+"""The options of `moe-bulk upload`: what each is called, means, and is when nobody says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def option(text: str, *, name: str | None = None, env: str | None = None) -> Parameter:
+    """An option with its help, and the environment variable that may give it."""
+    return Parameter(name=name, help=text, env_var=env, negative="", consume_multiple=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where to, with whose key."""
+
+    workspace_id: Annotated[
+        str | None, option("The workspace's id (formerly app id).", env="MOENGAGE_WORKSPACE_ID")
+    ] = None
+    api_key_file: Annotated[
+        str | None, option("A file that holds the Data API key, in place of MOENGAGE_API_KEY; never an option itself.")
+    ] = None
+    data_center: Annotated[
+        str | None, option("The number in your dashboard's address: 01 to 06, 101 [MOENGAGE_DATA_CENTER].")
+    ] = None
+    base_url: Annotated[str | None, option("A URL in place of a data center [MOENGAGE_BASE_URL].")] = None
+    ca_bundle: Annotated[
+        str | None, option("Certificates to trust, in place of the usual ones.", env="SSL_CERT_FILE")
+    ] = None
+    sandbox: Annotated[bool, option("An embedded sandbox in place of MoEngage: needs no credentials.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Pacing:
+    """How fast, how patiently."""
+
+    rate: Annotated[str, option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")] = (
+        "10000/min"
+    )
+    pace: Annotated[
+        Literal["host", "process"],
+        option("The limit holds for all of your uploads on this host together, or for this process alone."),
+    ] = "host"
+    in_flight: Annotated[int | None, option("Requests on their way at most; by default found from the latency.")] = None
+    timeout: Annotated[str, option("How long one request may take, connecting included.")] = "30s"
+    tries: Annotated[int, option("How often a record is tried before it is given up.")] = 8
+    outage_limit: Annotated[str, option("How long to wait for a service that is gone before stopping.")] = "30min"
+    max_failures: Annotated[str | None, option("Stop, resumable, when more rows fail: N or N%.")] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """How rows become devices."""
+
+    format: Annotated[Literal["auto", "csv", "ndjson", "parquet"], option("The input's format.")] = "auto"
+    query: Annotated[
+        str | None, option("An SQL select, or @FILE with one; SOURCE is then a database's URL [MOE_BULK_SQL_URL].")
+    ] = None
+    column: Annotated[tuple[str, ...], option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
+    set_: Annotated[tuple[str, ...], option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
+    preset: Annotated[
+        str | None, option("A known export's columns, see `moe-bulk presets`; or a TOML file of that form.")
+    ] = None
+    where: Annotated[tuple[str, ...], option("COLUMN=VALUE: skip rows that differ. Repeatable.")] = ()
+    validate: Annotated[
+        Literal["strict", "basic"], option("All rules of the API, or only that the two ids are there.")
+    ] = "strict"
+    include_superseded: Annotated[
+        bool, option("Send dead letters again even where a later row of the device was accepted.")
+    ] = False
+    limit: Annotated[int | None, option("Read so many rows at most, over all sessions; the run stays unfinished.")] = (
+        None
+    )
+    changed_only: Annotated[bool, option("Send only devices that changed since MoEngage accepted them.")] = False
+    state: Annotated[
+        str | None, option("The file for --changed-only; by default one for each workspace in your state folder.")
+    ] = None
+    resend_after: Annotated[str, option("Send unchanged devices again, too, when it was so long ago.")] = "30d"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is written and shown."""
+
+    out: Annotated[str | None, option("The run folder; by default SOURCE.run beside a file, else here.")] = None
+    fresh: Annotated[bool, option("Move an earlier run in that folder aside and start over.")] = False
+    if_changed: Annotated[
+        Literal["refuse", "fresh"], option("When an unfinished run there is of other bytes: refuse, or start over.")
+    ] = "refuse"
+    keep_runs: Annotated[int | None, option("Remove all but the N newest runs that were moved aside.")] = None
+    progress: Annotated[
+        Literal["auto", "bar", "plain", "json", "none"], option("How to show the run while it goes on.")
+    ] = "auto"
+    json: Annotated[bool, option("Print the summary as JSON on standard output.")] = False
+    verbose: Annotated[
+        bool,
+        Parameter(name=["--verbose", "-v"], help="Say first where rows go, how fast and how patiently.", negative=""),
+    ] = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say only what went wrong.", negative="")] = False
