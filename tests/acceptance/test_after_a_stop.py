@@ -132,9 +132,9 @@ def test_a_disk_is_full(folder: Path, sandbox: Sandbox) -> None:
     check_that_all_is_settled_once(folder)
 
 
-def test_the_table_of_the_same_command_again(folder: Path, sandbox: Sandbox) -> None:
-    """Unfinished, finished, of other bytes, with other settings: the README's table, line by line."""
-    source, env = folder.with_suffix(""), environment(sandbox)
+def test_the_same_command_again_on_the_same_data(folder: Path, sandbox: Sandbox) -> None:
+    """Unfinished, with other settings, finished: the first lines of the README's table."""
+    env = environment(sandbox)
 
     def upload(*more: str) -> Ended:
         return moe_bulk([*UPLOAD, *more], folder.parent, env)
@@ -154,6 +154,15 @@ def test_the_table_of_the_same_command_again(folder: Path, sandbox: Sandbox) -> 
     assert "nothing is sent" in finished.err
     assert '"accepted": 400' in finished.out
 
+
+def test_the_same_command_again_on_other_data(folder: Path, sandbox: Sandbox) -> None:
+    """Touched, of other bytes after a finished run and after an unfinished one: the other lines of the table."""
+    source, env = folder.with_suffix(""), environment(sandbox)
+
+    def upload(*more: str) -> Ended:
+        return moe_bulk([*UPLOAD, *more], folder.parent, env)
+
+    assert (0, ROWS) == (upload().code, sent := sandbox.stats.requests)
     source.touch()
     assert (0, sent) == (upload().code, sandbox.stats.requests), "the same bytes, whatever the file's time says"
     with source.open("a") as file:
