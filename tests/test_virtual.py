@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+import anyio
 import pytest
 from aiolimiter import AsyncLimiter
 
+from tests import virtual
 from tests.virtual import VirtualLoop, run_virtually
 
 
@@ -46,6 +48,20 @@ def test_another_thread_can_wake_it_up() -> None:
         return "done"
 
     assert "done" == run_virtually(main)
+
+
+def test_a_thread_at_work_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a thread works the clock does not run away, however many timers there are."""
+    monkeypatch.setattr(virtual, "PATIENCE", 60.0)
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        for second in range(1, 10):
+            loop.call_later(second, lambda: None)
+        await anyio.to_thread.run_sync(time.sleep, 0.05)
+        return loop.time()
+
+    assert 1 > run_virtually(main)
 
 
 def test_a_deadlock_is_reported() -> None:

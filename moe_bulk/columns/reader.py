@@ -200,10 +200,11 @@ class Reader:
     ) -> Made:
         for column, value in self._where:
             if _as_text(said := _reach(view, column)) != value:
-                return self._unsent(row, view, Status.SKIPPED, f"--where {column}={value}: here it is {_shown(said)}")
+                differs = f"--where {column}={value}: here it is {_shown(said)}"
+                return self._unsent(row, view, Status.SKIPPED, differs, mapping)
         made = foreign.fields(view)
         if why := foreign.why_skipped(view, made):
-            return self._unsent(row, view, Status.SKIPPED, why)
+            return self._unsent(row, view, Status.SKIPPED, why, mapping)
         if not self._told.issuperset(view):
             self._warn(view)
         device = fold(made, self._validate)
