@@ -1,4 +1,4 @@
-"""The options of `moe-bulk upload`: what each is called, means, and is when nobody says."""
+"""The options of the commands: what each is called, means, and is when nobody says."""
 
 from __future__ import annotations
 
@@ -77,6 +77,13 @@ class Input:
     limit: Annotated[int | None, option("Read so many rows at most, over all sessions; the run stays unfinished.")] = (
         None
     )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What need not be sent again."""
+
     changed_only: Annotated[bool, option("Send only devices that changed since MoEngage accepted them.")] = False
     state: Annotated[
         str | None, option("The file for --changed-only; by default one for each workspace in your state folder.")

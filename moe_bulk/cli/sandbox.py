@@ -1,0 +1,39 @@
+"""`moe-bulk sandbox`."""
+
+from __future__ import annotations
+
+import signal
+from functools import partial
+from typing import Annotated
+
+from moe_bulk.cli.app import app
+from moe_bulk.config import Rate
+from moe_bulk.errors import ConfigError
+from moe_bulk.options import option
+
+
+@app.command
+def sandbox(
+    *,
+    port: Annotated[int, option("The port on 127.0.0.1; 0 takes any free one.")] = 8080,
+    rate: Annotated[str, option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s.")] = "10000/min",
+    faults: Annotated[str, option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms.")] = "",
+) -> int:
+    """Run a local MoEngage to rehearse against; Ctrl-C ends it."""
+    import asyncio  # noqa: PLC0415
+
+    from moe_bulk.sandbox import Faults, FaultsError, Limit, SandboxSettings, serve  # noqa: PLC0415  brings aiohttp
+
+    limit = Rate.parse(rate)
+    try:
+        settings = SandboxSettings(port=port, limit=Limit(limit.limit, limit.per), faults=Faults.parse(faults))
+    except FaultsError as error:
+        raise ConfigError(f"--faults: {error}") from None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        asyncio.run(serve(settings, announce=partial(print, flush=True)))
+    except KeyboardInterrupt:
+        return 0
+    except OSError as error:
+        raise ConfigError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
+    return 0
