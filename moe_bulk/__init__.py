@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from moe_bulk.checking import Findings as Findings
+    from moe_bulk.checking import check as check
     from moe_bulk.columns import Columns as Columns
     from moe_bulk.config import Credentials as Credentials
     from moe_bulk.config import FailureLimit as FailureLimit
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from moe_bulk.errors import ConfigError as ConfigError
     from moe_bulk.errors import CredentialsRejected as CredentialsRejected
     from moe_bulk.errors import DestinationWrong as DestinationWrong
+    from moe_bulk.errors import InputRefused as InputRefused
     from moe_bulk.errors import Interrupted as Interrupted
     from moe_bulk.errors import JournalError as JournalError
     from moe_bulk.errors import MoeBulkError as MoeBulkError
@@ -61,6 +64,7 @@ else:  # a checker that saw this would believe any name
 
 
 _ROOMS = {
+    "checking": ("Findings", "check"),
     "columns": ("Columns",),
     "config": ("Credentials", "FailureLimit", "Network", "Rate", "Retry"),
     "device": ("Device", "problems"),
@@ -69,6 +73,7 @@ _ROOMS = {
         "ConfigError",
         "CredentialsRejected",
         "DestinationWrong",
+        "InputRefused",
         "Interrupted",
         "JournalError",
         "MoeBulkError",

@@ -10,7 +10,7 @@ from moe_bulk.deadletter import clean
 from moe_bulk.outcome import FAILED, Result, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _CAUSES_KEPT = 100
 _CAUSES_SHOWN = 10
@@ -30,7 +30,8 @@ _QUOTED = re.compile(
 )
 
 _RETRY = "run `moe-bulk upload dead-letter.ndjson`"
-_CORRECT = f"correct {{field}} in dead-letter.ndjson, then {_RETRY}"
+_THERE = f" in dead-letter.ndjson, then {_RETRY}"
+_CORRECT = f"correct {{field}}{_THERE}"
 _DISLIKED = "MoEngage, or a firewall on the way, dislikes these records: ask their support why, by `request_id`"
 _REMEDIES: tuple[tuple[Status, str, str], ...] = (
     (Status.EXHAUSTED, "429 .*", f"others used up the workspace's limit: {_RETRY} later"),
@@ -83,8 +84,9 @@ class Causes:
     []
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remedy: Callable[[Result], str] | None = None) -> None:
         self._causes: dict[tuple[str, str], _Cause] = {}
+        self._remedy = remedy or remedy_for
 
     def add(self, result: Result) -> None:
         """Count a failed row."""
@@ -93,7 +95,7 @@ class Causes:
             text = "other"
         key = (result.status.value, text)
         if key not in self._causes:
-            self._causes[key] = _Cause(_first(result, text), _source(result))
+            self._causes[key] = _Cause(_first(result, text, self._remedy), _source(result))
         self._causes[key].add(result)
 
     @property
@@ -141,8 +143,8 @@ def _is_number(value: int, least: int) -> bool:
     return type(value) is int and least <= value < _COUNTED
 
 
-def _first(result: Result, cause: str) -> Failures:
-    remedy = "see the reasons in dead-letter.ndjson" if cause == "other" else remedy_for(result)
+def _first(result: Result, cause: str, remedy_for_it: Callable[[Result], str]) -> Failures:
+    remedy = "see the reasons in dead-letter.ndjson" if cause == "other" else remedy_for_it(result)
     line, example = result.position.line, _example(result)
     return Failures(cause=cause, status=result.status.value, count=0, first_line=line, example=example, remedy=remedy)
 
@@ -175,6 +177,11 @@ def remedy_for(result: Result) -> str:
     found = next(text for status, form, text in _REMEDIES if status is result.status and re.fullmatch(form, trouble))
     field = _field(_reason(result).partition("; ")[0])
     return found.replace("{field}", field or "what the reason names")
+
+
+def remedy_beforehand(result: Result) -> str:
+    """What to do about a row that was not sent yet, in one line."""
+    return remedy_for(result).replace(_THERE, " in the input")
 
 
 def _trouble(result: Result) -> str:

@@ -3,6 +3,7 @@
     MoeBulkError
     ├── ConfigError              a setting is wrong or missing: correct it            (exit 2)
     ├── SourceError              the input cannot be read at all                      (exit 2)
+    │   └── InputRefused         too many of its rows would fail, says --check-first  (exit 2)
     ├── JournalError             the run folder cannot be read or written             (exit 3)
     │   ├── RunRefused           it holds another run: choose another, or --fresh     (exit 2)
     │   ├── RunHeld              another process is at work in it: wait               (exit 4)
@@ -37,6 +38,10 @@ class ConfigError(MoeBulkError):
 
 class SourceError(MoeBulkError):
     """The input cannot be read: missing, no permission, damaged, UTF-16, no usable header."""
+
+
+class InputRefused(SourceError):
+    """A check found more rows that would fail than is allowed; nothing was sent."""
 
 
 class JournalError(MoeBulkError):

@@ -51,6 +51,9 @@ class Pacing:
     tries: Annotated[int, option("How often a record is tried before it is given up.")] = 8
     outage_limit: Annotated[str, option("How long to wait for a service that is gone before stopping.")] = "30min"
     max_failures: Annotated[str | None, option("Stop, resumable, when more rows fail: N or N%.")] = None
+    check_first: Annotated[
+        bool, option("Read the whole input first; send nothing if more rows would fail than --max-failures allows.")
+    ] = False
 
 
 @Parameter(name="*")

@@ -60,6 +60,7 @@ ROOMS = """
     rundir
     standing          awaits
     run               awaits
+    checking
     feeding           awaits
     screening         awaits
     uploader          awaits

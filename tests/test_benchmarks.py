@@ -138,3 +138,9 @@ def test_changed_only_leaves_out_what_is_known() -> None:
     assert "500 devices are known" in printed
     assert ["100", "98"] == found["the whole upload"][:2]
     assert ["500", "492"] == found["asking what is known"][:2]
+
+
+def test_checking_an_input_counts_right() -> None:
+    """A small one, of which a tenth stands there twice."""
+    found = rows(run("check_input.py", "--rows", "500"))
+    assert "50" == found["500"][4]

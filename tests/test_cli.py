@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from moe_bulk import cli
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 OPTIONS = (
     "workspace-id",
@@ -28,6 +25,7 @@ OPTIONS = (
     "tries",
     "outage-limit",
     "max-failures",
+    "check-first",
     "format",
     "column",
     "set",
@@ -208,3 +206,71 @@ def test_a_preset_that_cannot_be_used(
     assert 2 == cli.run(["upload", a_source(tmp_path), "--sandbox", *arguments])
     assert message in " ".join(capsys.readouterr().err.split())
     assert ["one.csv"] == [path.name for path in tmp_path.iterdir()]
+
+
+# -- check -------------------------------------------------------------------------------------------------------------
+
+BAD_ROW = "u-9,d-9,Symbian,token-9\n"
+
+
+def a_bad_source(folder: Path) -> str:
+    """Write a CSV of which one row would fail."""
+    path = Path(a_source(folder))
+    path.write_text(path.read_text() + BAD_ROW)
+    return str(path)
+
+
+def test_check_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard output, and by its exit code."""
+    assert 0 == cli.run(["check", a_source(tmp_path)])
+    assert "to send, none that would fail" in capsys.readouterr().out
+    assert 1 == cli.run(["check", a_bad_source(tmp_path)])
+    assert "1 that would fail" in capsys.readouterr().out
+    assert 1 == cli.run(["check", a_bad_source(tmp_path), "--quiet"])
+    assert ("", "") == capsys.readouterr()
+
+
+def test_check_as_json_and_as_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page is for its owner only."""
+    page = tmp_path / "page.html"
+    assert 1 == cli.run(["check", a_bad_source(tmp_path), "--json", "--html", str(page), "--set", "model=x"])
+    found = json.loads(capsys.readouterr().out)
+    assert (1, "platform 'Symbian' is unknown: write ANDROID, iOS, web, TV") == (
+        found["would_fail"],
+        found["failures"][0]["example"],
+    )
+    assert page.read_text().startswith("<!doctype html>")
+    assert 0o600 == page.stat().st_mode & 0o777
+    assert 2 == cli.run(["check", a_bad_source(tmp_path), "--html", str(tmp_path / "none" / "page.html")])
+    assert "--html: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "check what?"),
+        (["none.csv"], "there is no file"),
+        (["{source}", "--rate", "x"], "is no rate"),
+        (["{source}", "--fresh"], "there is no option --fresh"),
+        (["{source}", "--query", "select 1"], "--query goes with one source"),
+    ],
+)
+def test_a_check_that_cannot_be(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, and the reason."""
+    source = a_source(tmp_path)
+    assert 2 == cli.run(["check", *(word.format(source=source) for word in arguments)])
+    assert said in capsys.readouterr().err
+
+
+def test_check_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It refuses to start where too many rows would fail, and then there is no run."""
+    source = a_bad_source(tmp_path)
+    command = ["upload", source, "--sandbox", "--check-first", "--rate", "1000/s"]
+    assert 2 == cli.run(command)
+    assert "would fail, more than --check-first without --max-failures allows" in capsys.readouterr().err
+    assert [] == list(tmp_path.glob("*.run"))
+    assert 1 == cli.run([*command, "--max-failures", "1"])
+    assert 2 == cli.run(["upload", "-", "--sandbox", "--check-first"])
+    assert "reads the input twice" in capsys.readouterr().err

@@ -28,6 +28,8 @@ PUBLIC = [
     "Device",
     "FailureLimit",
     "Files",
+    "Findings",
+    "InputRefused",
     "Interrupted",
     "JournalError",
     "MoeBulkError",
@@ -50,6 +52,7 @@ PUBLIC = [
     "Summary",
     "TooManyFailures",
     "Uploader",
+    "check",
     "problems",
     "upload",
 ]
@@ -62,6 +65,10 @@ SIGNATURES: dict[object, str] = {
         "fresh: bool = False, if_changed: IfChanged = refuse, keep_runs: int | None = None, "
         "reading: Reading | None = None, max_failures: FailureLimit | None = None, "
         "changed_only: ChangedOnly | None = None, pace: PaceOf = process) -> Summary"
+    ),
+    moe_bulk.check: (
+        f"(rows: {ROWS}, *, reading: Reading | None = None, rate: Rate | None = None, "
+        "watch: Callable[[int, int | None, int], None] | None = None) -> Findings"
     ),
     Uploader.__init__: (
         "(self, credentials: Credentials | None = None, *, rate: Rate | None = None, retry: Retry | None = None, "

@@ -51,7 +51,10 @@ def upload(
     del config  # read before the arguments were
     import asyncio  # noqa: PLC0415  --help needs no event loop
 
-    return asyncio.run(_Upload(tuple(source or ()), destination, pacing, reading, changes, output).carry_out())
+    command = _Upload(tuple(source or ()), destination, pacing, reading, changes, output)
+    if pacing.check_first:
+        command.check_first()
+    return asyncio.run(command.carry_out())
 
 
 class _Upload:
@@ -82,6 +85,16 @@ class _Upload:
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
         # Asked for before there is an event loop, which would keep Ctrl-C at the prompt for itself.
         self._credentials = None if destination.sandbox else self._real_credentials()
+
+    def check_first(self) -> None:
+        """Read it all before anything is sent; raises InputRefused where too many rows would fail."""
+        if "-" in self._sources:
+            raise ConfigError("--check-first reads the input twice, which standard input cannot be: save it as a file")
+        from moe_bulk.checking import refuse_above  # noqa: PLC0415  brings DuckDB
+        from moe_bulk.cli.check import look  # noqa: PLC0415
+
+        findings = look(self._sources, self._reading, self._rate, quiet=self._output.quiet)
+        refuse_above(self._max_failures, findings)
 
     async def carry_out(self) -> int:
         """Deliver, show it, say what came of it."""

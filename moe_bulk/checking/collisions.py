@@ -1,0 +1,262 @@
+"""Which rows share a device, a push token, an advertising id or a user: found on disk, so that memory stays bounded.
+
+Each row's keys go as 64-bit hashes into a database of DuckDB's, which groups and spills. Two keys of ten million have
+the same hash with a chance of three in a million.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import duckdb
+
+from moe_bulk.deadletter import clean
+from moe_bulk.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from moe_bulk.device import Device
+    from moe_bulk.record import Position
+
+SharedKey = Literal["push_id", "moe_gaid", "idfv"]
+SHARED_KEYS: tuple[SharedKey, ...] = ("push_id", "moe_gaid", "idfv")
+"""What MoEngage knows only one device by: accepting one deletes another that has the same."""
+
+MEMORY = "160MB"
+"""What DuckDB may hold; the interpreter and its libraries come to as much again."""
+LINES_HELD = 20_000
+LOADED_AT_ONCE = 64 << 20
+"""Bytes of rows that are written down before DuckDB takes them in."""
+WORST = 10
+PLACES = 5
+_ROWS_AT_ONCE = 10_000
+
+_COLUMNS = {"source": "INTEGER"} | dict.fromkeys(
+    ("line", "start", "customer", "device", "push_id", "moe_gaid", "idfv"), "BIGINT"
+)
+
+
+class Spot(NamedTuple):
+    """Where a row stands: a source by its index, a line and an offset as in `Position`."""
+
+    source: int
+    line: int
+    offset: int
+
+
+class Group(NamedTuple):
+    """Rows that have something in common: its hash, how many rows and devices there are, and where some of them are."""
+
+    key: int
+    rows: int
+    devices: int
+    spots: tuple[Spot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """All groups of one kind: how many there are, with how many rows and devices, and the largest of them."""
+
+    groups: int
+    rows: int
+    devices: int
+    worst: tuple[Group, ...]
+
+
+class Collisions:
+    """Takes in rows with their devices, then tells what they share. `folder` is empty, and removed by whoever made it.
+
+    Raises JournalError where the folder cannot take it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._database = duckdb.connect(
+            str(folder / "rows.duckdb"),
+            config={"threads": 1, "memory_limit": MEMORY, "temp_directory": str(folder / "spilt")},
+        )
+        self._database.execute(f"CREATE TABLE rows ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})")
+        self._lines: list[str] = []
+        self._spill = folder / "rows.csv"
+        self._file = self._spill.open("w", encoding="ascii")
+
+    def add(self, source: int, position: Position, device: Device) -> None:
+        """One more row that would be sent, in the order of the input."""
+        keys = device.keys()
+        push_id = moe_gaid = idfv = ""
+        for key in keys[1:]:
+            if key[0] == "push_id":
+                push_id = str(hash(key))
+            elif key[0] == "moe_gaid":
+                moe_gaid = str(hash(key))
+            else:
+                idfv = str(hash(key))
+        self._lines.append(
+            f"{source},{position.line},{position.offset},{hash(device.customer_id)},{hash(keys[0])},"
+            f"{push_id},{moe_gaid},{idfv}\n"
+        )
+        if len(self._lines) >= LINES_HELD:
+            self._write()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        with suppress(OSError):  # what does not reach a full disk is not needed any more
+            self._file.close()
+        self._database.close()
+
+    # -- what they share -------------------------------------------------------------------------------------------
+
+    def repeated(self) -> Shared:
+        """Devices that stand in more than one row."""
+        with self._asking("device, count(*) AS n, 1 AS devices, min(rowid) AS first", "count(*) > 1", "device"):
+            groups, rows = self._one("SELECT count(*), coalesce(sum(n), 0) FROM groups")
+            spots = self._spots(
+                "SELECT device AS key, rowid AS first, source, line, start FROM rows "
+                "WHERE device IN (SELECT key FROM worst) "
+                f"QUALIFY row_number() OVER (PARTITION BY device ORDER BY rowid) <= {PLACES}"
+            )
+            return Shared(groups, rows, groups, self._worst(spots))
+
+    def shared(self, name: SharedKey) -> Shared:
+        """Push tokens or advertising ids that several devices have; the places are those of the first devices."""
+        what = f"{name}, count(*) AS n, 0 AS devices, min(rowid) AS first"
+        with self._asking(what, "min(device) <> max(device)", name):
+            groups, rows = self._one("SELECT count(*), coalesce(sum(n), 0) FROM groups")
+            if not groups:
+                return Shared(0, 0, 0, ())
+            self._do(
+                "UPDATE groups SET devices = counted.devices FROM (SELECT key, count(*) AS devices FROM "
+                f"(SELECT DISTINCT {name} AS key, device FROM rows WHERE {name} IN (SELECT key FROM groups)) "
+                "GROUP BY key) AS counted WHERE groups.key = counted.key"
+            )
+            devices = self._one("SELECT sum(devices) FROM groups")[0]
+            self._choose_worst()
+            return Shared(groups, rows, devices, self._worst(self._first_of_each_device(name)))
+
+    def crowded(self, most: int) -> tuple[Shared, int]:
+        """Users with more than `most` devices, and how many rows belong to devices beyond those, by their first row."""
+        with self._asking(
+            "customer, count(*) AS n, 0 AS devices, min(rowid) AS first", f"count(*) > {most}", "customer"
+        ):
+            self._do(
+                "CREATE TEMP TABLE ranked AS SELECT customer AS key, device, count(*) AS n, "
+                "row_number() OVER (PARTITION BY customer ORDER BY min(rowid)) AS rank "
+                "FROM rows WHERE customer IN (SELECT key FROM groups) GROUP BY customer, device"
+            )
+            try:
+                self._do(
+                    "UPDATE groups SET devices = counted.devices FROM (SELECT key, count(*) AS devices FROM ranked "
+                    "GROUP BY key) AS counted WHERE groups.key = counted.key"
+                )
+                self._do(f"DELETE FROM groups WHERE devices <= {most}")
+                groups, rows, devices = self._one(
+                    "SELECT count(*), coalesce(sum(n), 0), coalesce(sum(devices), 0) FROM groups"
+                )
+                beyond = self._one(
+                    f"SELECT coalesce(sum(n), 0) FROM ranked WHERE rank > {most} AND key IN (SELECT key FROM groups)"
+                )[0]
+            finally:
+                self._do("DROP TABLE ranked")
+            self._choose_worst()
+            return Shared(groups, rows, devices, self._worst(self._first_of_each_device("customer"))), beyond
+
+    def busy_users(self, least: int) -> Iterator[tuple[int, Spot, int]]:
+        """The rows of all users who have more than `least`: user, place, and which row of all it is; user by user."""
+        self._load()
+        found = self._do(
+            "SELECT customer, source, line, start, rowid FROM rows "
+            f"WHERE customer IN (SELECT customer FROM rows GROUP BY customer HAVING count(*) > {least}) "
+            "ORDER BY customer, rowid"
+        )
+        while rows := found.fetchmany(_ROWS_AT_ONCE):
+            for user, source, line, start, number in rows:
+                yield user, Spot(source, line, start), number
+
+    # -- how -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _asking(self, what: str, which: str, column: str) -> Iterator[None]:
+        """Within it, `groups` are those of a column's values that fulfil a condition, and `worst` the largest."""
+        self._load()
+        self._do(
+            f"CREATE TEMP TABLE groups AS SELECT {what.replace(column, f'{column} AS key', 1)} FROM rows "
+            f"WHERE {column} IS NOT NULL GROUP BY {column} HAVING {which}"
+        )
+        try:
+            self._choose_worst()
+            yield
+        finally:
+            self._do("DROP TABLE groups")
+            self._do("DROP TABLE worst")
+
+    def _choose_worst(self) -> None:
+        self._do(
+            "CREATE OR REPLACE TEMP TABLE worst AS SELECT key, n, devices, first FROM groups "
+            f"ORDER BY devices DESC, n DESC, first LIMIT {WORST}"
+        )
+
+    def _first_of_each_device(self, column: str) -> dict[int, list[Spot]]:
+        return self._spots(
+            "SELECT key, first, source, line, start FROM ("
+            f"SELECT {column} AS key, min(rowid) AS first, arg_min(source, rowid) AS source, "
+            "arg_min(line, rowid) AS line, arg_min(start, rowid) AS start "
+            f"FROM rows WHERE {column} IN (SELECT key FROM worst) GROUP BY {column}, device) "
+            f"QUALIFY row_number() OVER (PARTITION BY key ORDER BY first) <= {PLACES}"
+        )
+
+    def _spots(self, query: str) -> dict[int, list[Spot]]:
+        spots: dict[int, list[Spot]] = {}
+        for key, _, source, line, start in self._do(f"SELECT * FROM ({query}) ORDER BY key, first").fetchall():
+            spots.setdefault(key, []).append(Spot(source, line, start))
+        return spots
+
+    def _worst(self, spots: dict[int, list[Spot]]) -> tuple[Group, ...]:
+        found = self._do("SELECT key, n, devices FROM worst ORDER BY devices DESC, n DESC, first").fetchall()
+        return tuple(Group(key, n, devices, tuple(spots[key])) for key, n, devices in found)
+
+    def _one(self, query: str) -> tuple[int, ...]:
+        return tuple(int(number) for number in self._do(query).fetchall()[0])
+
+    def _do(self, query: str) -> duckdb.DuckDBPyConnection:
+        with self._telling():
+            return self._database.execute(query)
+
+    def _write(self) -> None:
+        with self._telling():
+            self._file.write("".join(self._lines))
+            self._lines.clear()
+            if self._file.tell() >= LOADED_AT_ONCE:
+                self._load()
+
+    def _load(self) -> None:
+        """Have DuckDB take in what was written down."""
+        with self._telling():
+            self._file.write("".join(self._lines))
+            self._lines.clear()
+            self._file.flush()
+            if not self._file.tell():
+                return
+            self._database.execute(
+                f"INSERT INTO rows SELECT * FROM read_csv(?, header = false, delim = ',', quote = '', escape = '', "
+                f"auto_detect = false, columns = {_COLUMNS})",
+                [str(self._spill)],
+            )
+            self._file.seek(0)
+            self._file.truncate()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, duckdb.Error) as error:
+            said = getattr(error, "strerror", None) or str(error).partition("\n")[0][:200]
+            where = clean(os.fspath(self._folder.parent))
+            raise JournalError(
+                f"the rows cannot be compared in {where}: {said}. Set TMPDIR to a folder with room for about 100 bytes "
+                "a row"
+            ) from None

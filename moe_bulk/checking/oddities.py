@@ -1,0 +1,141 @@
+"""Values that are allowed, and that nobody meant: what spreadsheets, wrong columns and other services leave behind."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from moe_bulk.checking.findings import Oddity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moe_bulk.device import Device
+    from moe_bulk.record import Position
+
+ENOUGH = 100
+"""Rows from which on it is worth a word that all have the same platform."""
+
+_ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+")
+_DECIMAL = re.compile(r"\d+\.0+")
+_HEX = re.compile(r"[0-9A-Fa-f]{64}")
+_NOTHING = frozenset(
+    spelling
+    for word in ("nan", "null", "none", "nil", "undefined", "n/a", "na", "#n/a", "(null)", "<null>", "nat")
+    for spelling in (word, word.upper(), word.capitalize())
+) | {"NaN", "NaT", "<NA>"}
+_TEXTS = ("model", "app_version", "os_version")
+_UUID = 36
+
+REMEDIES = {
+    "rounded": "a spreadsheet rounded them, and the digits are lost: export the column as text",
+    "decimal": "a spreadsheet or data frame took them for numbers: export the column as text",
+    "expo": "these are tokens of Expo's push service, which MoEngage cannot send to: export the device's own token",
+    "apns": "64 hex digits are an iOS token: see whether platform or push_id is the wrong column",
+    "same": "see whether two fields were given the same column",
+    "nothing": "they are sent as text: leave these cells empty",
+    "uuid": "these are no UUIDs of 36 characters: see whether the column is hashed, or the wrong one",
+}
+_WHAT = {
+    "rounded": "{field} looks like a rounded number",
+    "decimal": "{field} looks like a whole number with a decimal point",
+    "expo": "push_id is a token of Expo's",
+    "apns": "push_id of an ANDROID device looks like an iOS token",
+    "same": "{field}",
+    "nothing": "{field} is a word for nothing",
+    "uuid": "{field} is no UUID",
+}
+
+
+@dataclass(slots=True)
+class _Seen:
+    count: int
+    source: str
+    line: int
+    example: str
+
+
+class Oddities:
+    """Looks at each device that would be sent, and counts what is odd about it; a bounded number of kinds."""
+
+    def __init__(self) -> None:
+        self.platforms: Counter[str] = Counter()
+        self._seen: dict[tuple[str, str], _Seen] = {}
+
+    def look(self, position: Position, device: Device) -> None:
+        """Count what is odd about one device."""
+        attributes = device.attributes
+        customer_id, device_id, push_id = device.customer_id, device.device_id, attributes.get("push_id", "")
+        platform = attributes.get("platform", "")
+        self.platforms[platform] += 1
+        if "." in customer_id or "+" in customer_id:
+            self._number(position, "customer_id", customer_id)
+        if "." in device_id or "+" in device_id:
+            self._number(position, "device_id", device_id)
+        if customer_id == device_id:
+            self._count(position, "same", "customer_id and device_id are the same", customer_id)
+        if push_id in (device_id, customer_id):
+            self._count(position, "same", "push_id is the same as an id", push_id)
+        if push_id.startswith("Expo"):
+            self._count(position, "expo", "push_id", push_id)
+        elif len(push_id) == 64 and platform == "ANDROID" and _HEX.fullmatch(push_id):
+            self._count(position, "apns", "push_id", push_id)
+        self._attributes(position, attributes)
+
+    def _attributes(self, position: Position, attributes: Mapping[str, str]) -> None:
+        if not _NOTHING.isdisjoint(attributes.values()):
+            for name in _TEXTS:
+                if (text := attributes.get(name, "")) in _NOTHING:
+                    self._count(position, "nothing", name, text)
+        for name in ("moe_gaid", "idfv"):
+            if len(found := attributes.get(name, "")) not in (0, _UUID):
+                self._count(position, "uuid", name, found)
+
+    def _number(self, position: Position, field: str, text: str) -> None:
+        if _DECIMAL.fullmatch(text):
+            self._count(position, "decimal", field, text)
+        elif _ROUNDED.fullmatch(text):
+            self._count(position, "rounded", field, text)
+
+    def _count(self, position: Position, kind: str, field: str, example: str) -> None:
+        seen = self._seen.get((kind, field))
+        if seen is None:
+            self._seen[kind, field] = _Seen(1, position.source, position.line, example)
+        else:
+            seen.count += 1
+
+    def told(self, *, platform_is_constant: bool) -> list[Oddity]:
+        """What was found, the most frequent first."""
+        found = [
+            Oddity(
+                what=_WHAT[kind].replace("{field}", field),
+                count=seen.count,
+                source=seen.source,
+                first_line=seen.line,
+                example=brief(seen.example),
+                remedy=REMEDIES[kind],
+            )
+            for (kind, field), seen in self._seen.items()
+        ]
+        found.sort(key=lambda oddity: -oddity["count"])
+        rows = self.platforms.total()
+        if len(self.platforms) == 1 and rows >= ENOUGH and not platform_is_constant:
+            (platform,) = self.platforms
+            found.append(
+                Oddity(
+                    what=f"every row's platform is {platform or 'missing'}",
+                    count=rows,
+                    source="",
+                    first_line=0,
+                    example=platform,
+                    remedy="fine for the export of one app; else see whether the column is the right one",
+                )
+            )
+        return found
+
+
+def brief(text: str) -> str:
+    """Enough of an id or a token to know it again, and not all of it."""
+    return text if len(text) <= 12 else f"{text[:6]}…{text[-4:]}"

@@ -1,0 +1,138 @@
+"""`moe-bulk check`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO, cast
+
+from cyclopts import Parameter
+
+from moe_bulk.cli.app import app
+from moe_bulk.cli.sources import named_sources, reading_of, rows_of
+from moe_bulk.config import Rate
+from moe_bulk.display import Unbreakable, stop_signals
+from moe_bulk.errors import ConfigError
+from moe_bulk.options import Input, option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+    from moe_bulk.checking import Findings
+
+PLAIN_SECONDS = 15.0
+
+
+@app.command
+def check(
+    source: Annotated[
+        list[str] | None,
+        Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
+    ] = None,
+    /,
+    *,
+    reading: Input = Input(),
+    rate: Annotated[str, option("The rate at which you will send: COUNT/min or COUNT/s.", env="MOE_BULK_RATE")] = (
+        "10000/min"
+    ),
+    html: Annotated[str | None, option("Write what was found as a page, too.")] = None,
+    json: Annotated[bool, option("Print what was found as JSON on standard output.")] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say nothing: the exit code does.", negative="")] = (
+        False
+    ),
+) -> int:
+    """Read a whole input without sending anything, and say all that can be known: problems, collisions, duration.
+
+    It finds rows that would fail, devices that stand in several rows, push tokens and advertising ids that several
+    devices have, users with too many devices or rows, values that are hardly meant, and says what the upload takes.
+
+    Exit codes: 0 no row would fail; 1 some would; 2 wrong usage, configuration or input.
+    """
+    from moe_bulk.checking.telling import as_page, lines  # noqa: PLC0415  the rest of the program
+
+    findings = look(named_sources("check", source or (), reading), reading, Rate.parse(rate), quiet=quiet)
+    if html is not None:
+        _write(Path(html), as_page(findings))
+    if json:
+        _print_json(findings)
+    elif not quiet:
+        Unbreakable(sys.stdout).say("\n".join(lines(findings)))
+    return findings["exit_code"]
+
+
+def look(sources: Sequence[str], said: Input, rate: Rate, *, quiet: bool) -> Findings:
+    """Check the named sources, show people how far it is, and leave nothing behind when it is stopped."""
+    from moe_bulk.checking import check as check_rows  # noqa: PLC0415  brings DuckDB
+
+    reading, rows = reading_of(said), rows_of(sources, said)
+    with ExitStack() as stack:
+        watch = None if quiet else _progress(stack)
+        stack.enter_context(_leaving_nothing())
+        return check_rows(rows, reading=reading, rate=rate, watch=watch)
+
+
+def _progress(stack: ExitStack) -> Callable[[int, int | None, int], None]:
+    """Show people how far it is: a bar on a terminal, elsewhere a line every now and then."""
+    people = Unbreakable(sys.stderr)
+    if not people.isatty():
+        return _Lines(people).watch
+    from rich.console import Console  # noqa: PLC0415  60 ms that only a terminal needs
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = BarColumn(20), TextColumn("{task.fields[rows]:,} rows"), TimeRemainingColumn()
+    console = Console(file=cast("TextIO", people))
+    bar = stack.enter_context(Progress(*columns, console=console, transient=True))
+    task = bar.add_task("", total=None, rows=0)
+    return lambda read, total, rows: bar.update(task, completed=read, total=total, rows=rows)
+
+
+class _Lines:
+    def __init__(self, people: Unbreakable) -> None:
+        self._people = people
+        self._said = time.monotonic()
+
+    def watch(self, read: int, total: int | None, rows: int) -> None:
+        if (now := time.monotonic()) - self._said >= PLAIN_SECONDS:
+            self._said = now
+            share = f", {read / total:.0%}" if total else ""
+            self._people.say(f"{rows:,} rows looked at{share}")
+
+
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """Within it, signals that end the program let it tidy up first."""
+    asked: list[int] = []
+
+    def leave(signum: int, _frame: FrameType | None) -> NoReturn:
+        asked.append(signum)
+        raise SystemExit(128 + signum)
+
+    before = {each: signal.signal(each, leave) for each in stop_signals()}
+    try:
+        yield
+    except Exception:
+        if asked:  # DuckDB makes an error of its own of what interrupts it
+            raise SystemExit(128 + asked[0]) from None
+        raise
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(text)
+    except OSError as error:
+        raise ConfigError(f"--html: {path} cannot be written: {error.strerror}") from None
+
+
+def _print_json(findings: Findings) -> None:
+    import orjson  # noqa: PLC0415
+
+    Unbreakable(sys.stdout).say(orjson.dumps(findings, option=orjson.OPT_INDENT_2).decode())
