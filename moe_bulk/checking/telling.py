@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from moe_bulk.page import Markup, facts, page, paragraph, section, table
@@ -144,10 +145,13 @@ def _group(findings: Findings, group: Group) -> str:
 
 
 def _places(findings: Findings, places: Sequence[Place]) -> str:
-    if len(findings["sources"]) == 1:
-        word = "line" if len(places) == 1 else "lines"
-        return f"{word} {', '.join(str(place['line']) for place in places)}"
-    return ", ".join(_place(findings, place["source"], place["line"]) for place in places)
+    """`lines 2, 3`, with their source where there are several."""
+    told = []
+    for source, group in groupby(places, lambda place: place["source"]):
+        numbers = [str(place["line"]) for place in group]
+        word = "line" if len(numbers) == 1 else "lines"
+        told.append(f"{'' if len(findings['sources']) == 1 else f'{source}, '}{word} {', '.join(numbers)}")
+    return "; ".join(told)
 
 
 def _place(findings: Findings, source: str, line: int) -> str:
@@ -228,26 +232,21 @@ def _parts(findings: Findings) -> Iterator[Markup]:
     yield paragraph(upload(findings))
     yield facts((name, f"{findings[name]:,}") for name in _COUNTS)
     if findings["failures"]:
-        rows = (
-            (f"{each['count']:,}", each["cause"], each["source"], each["first_line"], each["example"], each["remedy"])
-            for each in findings["failures"]
-        )
-        head = ("Rows", "Cause", "Source", "First line", "Example", "What to do")
-        yield section("Rows that would fail", [table(head, rows, numeric=(0, 3))])
+        failures = (_row(findings, each, each["example"], _sentence(each["remedy"])) for each in findings["failures"])
+        head = ("Rows", "First", "Why", "What to do")
+        yield section("Rows that would fail", [table(head, failures, numeric=(0,))])
     if findings["skips"]:
-        skipped = (
-            (f"{each['count']:,}", each["cause"], each["source"], each["first_line"]) for each in findings["skips"]
-        )
-        yield section("Rows that are left out", [table(("Rows", "Reason", "Source", "First line"), skipped, (0, 3))])
+        skips = (_row(findings, each, each["cause"]) for each in findings["skips"])
+        yield section("Rows that are left out", [table(("Rows", "First", "Why"), skips, numeric=(0,))])
     for title, collision in _collisions(findings):
         yield section(title.rstrip(":"), [_groups(findings, collision)])
     if findings["suspicious"]:
         odd = (
-            (f"{each['count']:,}", each["what"], each["source"], each["first_line"] or "", *_example(each))
+            _row(findings, each, each["what"], each["example"], _sentence(each["remedy"]))
             for each in findings["suspicious"]
         )
-        head = ("Rows", "What", "Source", "First line", "Example", "What to do")
-        yield section("Allowed, and perhaps not meant", [table(head, odd, numeric=(0, 3))])
+        named = ("Rows", "First", "What", "Such as", "What to do")
+        yield section("Allowed, and perhaps not meant", [table(named, odd, numeric=(0,))])
     if findings["platforms"]:
         counted = ((name or "(none)", f"{count:,}") for name, count in findings["platforms"].items())
         yield section("Platforms", [table(("Platform", "Rows"), counted, numeric=(1,))])
@@ -256,8 +255,10 @@ def _parts(findings: Findings) -> Iterator[Markup]:
     yield section("Sources", map(paragraph, findings["sources"]))
 
 
-def _example(oddity: Oddity) -> tuple[str, str]:
-    return oddity["example"], oddity["remedy"]
+def _row(findings: Findings, first: Cause | Skipped | Oddity, *more: str) -> tuple[str, ...]:
+    """How many rows, where the first one is, and more to say of them."""
+    where = _place(findings, first["source"], first["first_line"]) if first["first_line"] else ""
+    return f"{first['count']:,}", where, *more
 
 
 def _groups(findings: Findings, collision: Collision) -> Markup:
