@@ -22,6 +22,7 @@ pytest.register_assert_rewrite("tests.promises")  # a broken promise says what w
 # is judged by what it changes; at a desk new ones each time, to find what nobody thought of.
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 FIRST_SECONDS = 100.0
