@@ -40,6 +40,7 @@ ROOMS = """
     agenda
     bell              awaits
     channel           awaits
+    gate              awaits
     engine            awaits
     deadletter
     intake            awaits
