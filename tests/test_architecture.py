@@ -34,6 +34,7 @@ ROOMS = """
     fingerprint
     sources
     pacing            awaits
+    connections       awaits
     client            awaits
     lanes
     users
