@@ -11,35 +11,30 @@ import asyncio
 import base64
 import socket
 import ssl
-import struct
-from contextlib import aclosing
-from contextvars import ContextVar
+from contextlib import aclosing, suppress
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
 
 import aiohttp
 import anyio
 import certifi
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 from moe_bulk import wire
 from moe_bulk.config import Secret
+from moe_bulk.connections import Body, Fields, Post, Transport, UnderWay, attempt_under_way
 from moe_bulk.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from moe_bulk.config import Credentials
     from moe_bulk.outcome import Outcome
     from moe_bulk.record import Record
-
-IDLE_SECONDS = 15.0
-"""How long an unused connection is kept: shorter than any server or load balancer waits before it closes one."""
 
 CLOSE_SECONDS = 1.0
 """How long an answer that is not read to its end may take to be closed; ours takes no time, a caller's may."""
@@ -47,79 +42,7 @@ CLOSE_SECONDS = 1.0
 NO_TIMEOUT = httpx.Timeout(None).as_dict()
 """`Client.attempt` has one timeout for all of it; the caller's httpx client must not add its own five seconds."""
 
-
-def _linger(*, on: bool) -> bytes:
-    """SO_LINGER of 0 s: closing throws away what was not sent yet, so that nothing arrives after it was given up."""
-    return struct.pack("ii", int(on), 0)
-
-
-# --- the connections -------------------------------------------------------------------------------------------------
-
-
-class _Held(NamedTuple):
-    """The connection that carries an attempt."""
-
-    connection: aiohttp.connector.Connection
-    transport: asyncio.Transport
-
-    def abort(self) -> None:
-        """Reset it, unless it was given back in good order: then it may already carry another attempt."""
-        if self.connection.transport is not None or self.transport.is_closing():
-            self.transport.abort()
-
-
-_held: ContextVar[list[_Held]] = ContextVar("_held")
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells the attempt which connection carries it, so that giving up can abort it, and lets no socket linger."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        # No limit here: a request must never queue behind a slot that was already taken. Names are looked up again
-        # after ten seconds (aiohttp's default), for runs of days.
-        super().__init__(limit=0, ssl=context, keepalive_timeout=IDLE_SECONDS, socket_factory=self._open)
-        self._sockets: WeakSet[socket.socket] = WeakSet()
-
-    def _open(self, address: tuple[Any, ...]) -> socket.socket:
-        opened = socket.socket(*address[:3])
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=True))
-        self._sockets.add(opened)
-        return opened
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: Sequence[aiohttp.tracing.Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  the connector's own signature
-    ) -> aiohttp.connector.Connection:
-        connection = await super().connect(req, list(traces), timeout)
-        if anyio.current_time() > anyio.current_effective_deadline():
-            # The process stood still on the way here. Nothing is sent behind the timeout: its slot may have passed.
-            connection.close()
-            raise TimeoutError
-        if connection.transport is None or connection.protocol is None or connection.protocol.should_close:
-            # aiohttp would take what came in meanwhile for the answer to this request.
-            connection.close()
-            raise aiohttp.ClientConnectionError("the server closed the connection, or spoke before it was asked")
-        _held.get([]).append(_Held(connection, connection.transport))
-        return connection
-
-    async def close(self, *, abort_ssl: bool = False) -> None:
-        # What is idle at the end closes in the orderly way; what was aborted a moment ago is gone after one turn.
-        await asyncio.sleep(0)
-        for opened in self._sockets:
-            if opened.fileno() >= 0:
-                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=False))
-        await super().close(abort_ssl=abort_ssl)
-
-
-class _Response(aiohttp.ClientResponse):
-    """An answer without the words behind its status: httpx-aiohttp fails on those that are not UTF-8."""
-
-    async def start(self, connection: aiohttp.connector.Connection) -> Self:
-        await super().start(connection)
-        self.reason = ""
-        return self
+_LOOKED_AT = frozenset({name.encode() for name in (*wire.HEADERS, "content-encoding")})
 
 
 class _Discreet(httpx.AsyncBaseTransport):
@@ -195,28 +118,38 @@ class _Answer:
     """What has come of an answer so far: an attempt may end in the midst of it."""
 
     response: httpx.Response | None = None
+    headers: Mapping[str, str]
     body = b""
     whole = False
 
     async def read(self, response: httpx.Response) -> None:
         """At most `ANSWER_KEPT` bytes, decoded; the rest of a longer answer is not read."""
-        self.response = response
+        self.response, self.headers = response, _told(response.headers)
         if response.is_stream_consumed:  # the caller's transport or event hook has read it, httpx.MockTransport does
             self.body, self.whole = response.content[: wire.ANSWER_KEPT], True
             return
         raw = bytearray()
         try:
-            async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
-                async for chunk in chunks:
-                    raw += chunk
-                    if len(raw) >= wire.ANSWER_KEPT:
-                        break
+            await self._take(response, raw)
             self.whole = True
         finally:
-            self.body = wire.decode_body(bytes(raw[: wire.ANSWER_KEPT]), response.headers.get("content-encoding", ""))
-            if not response.is_closed:
+            self.body = wire.decode_body(bytes(raw[: wire.ANSWER_KEPT]), self.headers.get("content-encoding", ""))
+            if not _is_over(response):
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await response.aclose()
+
+    @staticmethod
+    async def _take(response: httpx.Response, raw: bytearray) -> None:
+        """Read as much as is kept; what came before an error is in `raw`."""
+        if isinstance(body := response.stream, Body):
+            while len(raw) < wire.ANSWER_KEPT and (chunk := await body.take(wire.ANSWER_KEPT)):
+                raw += chunk
+            return
+        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
+            async for chunk in chunks:
+                raw += chunk
+                if len(raw) >= wire.ANSWER_KEPT:
+                    break
 
     def judged(self, epoch: float, secret: str) -> Outcome | None:
         """What it means, or None where too little of it came to tell.
@@ -225,18 +158,21 @@ class _Answer:
         """
         if self.response is None or (self.response.is_success and not self.whole):
             return None
-        return wire.judge(self.response.status_code, self.response.headers, self.body, now=epoch, secret=secret)
+        return wire.judge(self.response.status_code, self.headers, self.body, now=epoch, secret=secret)
 
 
-def default_transport(url: str, ca_bundle: str | None = None) -> AiohttpTransport:
+def _told(headers: httpx.Headers) -> Mapping[str, str]:
+    """The headers, or none of them where none is one that we look at: httpx takes its time for each look."""
+    return headers if any(name.lower() in _LOOKED_AT for name, _ in headers.raw) else {}
+
+
+def _is_over(response: httpx.Response) -> bool:
+    return response.stream.over if isinstance(response.stream, Body) else response.is_closed
+
+
+def default_transport(url: str, ca_bundle: str | None = None) -> Transport:
     """The transport that carries the bytes where the caller brings none; open it inside a running event loop."""
-    context = tls_context(ca_bundle)
-
-    def session() -> aiohttp.ClientSession:
-        connector, jar = _Connector(context), aiohttp.DummyCookieJar()
-        return aiohttp.ClientSession(connector=connector, cookie_jar=jar, response_class=_Response, trust_env=False)
-
-    return AiohttpTransport(verify=context, client=session, proxy=environment_proxy(url))
+    return Transport(url, tls_context(ca_bundle), environment_proxy(url))
 
 
 class Client:
@@ -261,28 +197,30 @@ class Client:
         self._timeout = timeout
         self._epoch = epoch
         self._url = httpx.URL(credentials.base_url + wire.device_path(credentials.workspace_id))
-        self._headers = httpx.Headers(wire.headers(credentials.workspace_id, credentials.api_key, user_agent))
+        self._headers = Fields(wire.headers(credentials.workspace_id, credentials.api_key, user_agent))
         self._transport = transport
         self._http = http
         self._ca_bundle = ca_bundle
-        self._own_transport: AiohttpTransport | None = None
+        self._own_transport: Transport | None = None
 
     async def __aenter__(self) -> Self:
-        if self._http is None:
-            # The client is ours but never entered: leaving it would close a transport that may be the caller's.
+        if self._transport is not None:
+            # The client is ours but never entered: leaving it would close a transport that is the caller's.
             self._http = httpx.AsyncClient(
-                transport=_Discreet(self._transport or self._open_transport()),
+                transport=_Discreet(self._transport),
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 trust_env=False,
                 follow_redirects=False,
             )
+        elif self._http is None:
+            self._own_transport = self._open_transport()
         return self
 
-    def _open_transport(self) -> AiohttpTransport:
-        self._own_transport = default_transport(str(self._url), self._ca_bundle)
-        if isinstance(self._own_transport.proxy, Proxy):
-            self._secrets.append(self._own_transport.proxy.password)
-        return self._own_transport
+    def _open_transport(self) -> Transport:
+        transport = default_transport(str(self._url), self._ca_bundle)
+        if isinstance(transport.proxy, Proxy):
+            self._secrets.append(transport.proxy.password)
+        return transport
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -296,42 +234,48 @@ class Client:
 
         Cancelling it, or its timeout, aborts the connection: what was not sent yet never will be.
         """
-        held: list[_Held] = []
-        token = _held.set(held)
+        under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
+        token = attempt_under_way.set(under_way)
         answer = _Answer()
         missing = wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
         try:
-            with anyio.move_on_after(self._timeout):
-                missing = await self._exchange(record, answer) or missing
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(under_way.deadline):
+                    missing = await self._exchange(record, answer) or missing
             return answer.judged(self._epoch(), self._secrets[0].reveal()) or missing
         finally:
-            _held.reset(token)
+            attempt_under_way.reset(token)
             if not answer.whole:
-                for carrier in held:
-                    carrier.abort()
+                under_way.abort()
 
     async def _exchange(self, record: Record, answer: _Answer) -> Outcome | None:
-        http, request = self._entered(), self._request(record)
+        send, request = self._sending(), self._request(record)
         try:
-            await answer.read(await http.send(request, stream=True, auth=None, follow_redirects=False))
+            await answer.read(await send(request))
         except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
             # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
             return self._trouble(error)
         return None
 
-    def _entered(self) -> httpx.AsyncClient:
-        if self._http is None:
+    def _sending(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+        """What sends a request: our transport itself, or the caller's, or its client, with httpx around it."""
+        if self._own_transport is not None:
+            return self._own_transport.handle_async_request
+        http = self._http
+        if http is None:
             raise RuntimeError("enter the client before the first attempt: async with Client(…) as client")
-        if self._http.is_closed:
+        if http.is_closed:
             raise RuntimeError("the httpx client that was handed in is closed: keep it open until the upload is over")
-        return self._http
+        return partial(http.send, stream=True, auth=None, follow_redirects=False)
 
     def _request(self, record: Record) -> httpx.Request:
+        body, forwarded_for = wire.encode(record.device), record.device.forwarded_for
         headers = self._headers
-        if record.device.forwarded_for:
-            headers = headers.copy()
-            headers["X-Forwarded-For"] = record.device.forwarded_for
-        body = wire.encode(record.device)
+        if forwarded_for:
+            headers = Fields(headers)
+            headers["X-Forwarded-For"] = forwarded_for
+        if self._own_transport is not None:
+            return Post(self._url, headers, body)
         return httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})
 
     def _trouble(self, error: Exception) -> Outcome:

@@ -17,6 +17,7 @@ from moe_bulk.agenda import Agenda, Entry
 from moe_bulk.bell import Bell
 from moe_bulk.channel import Channel
 from moe_bulk.errors import Interrupted
+from moe_bulk.gate import Gate
 from moe_bulk.outcome import Attempt, Outcome, Status, Verdict
 from moe_bulk.retry import Policy, Settle, Stop, Wait
 
@@ -73,7 +74,7 @@ class Engine:
         self._on_their_way: dict[Entry, anyio.CancelScope] = {}
         self._workers = 0
         self._idle = 0
-        self._gate = anyio.Lock(fast_acquire=True)
+        self._gate = Gate()
         self._queued = Bell()
         """Rung when there may be another entry to send."""
         self._over = Bell()

@@ -36,6 +36,9 @@ ANSWER_KEPT: Final = 64 * 1024
 LONGEST_WAIT: Final = 600.0
 """Seconds: however long a server asks us to wait, nobody waits longer for one answer."""
 
+HEADERS: Final = ("retry-after", "x-request-id", "x-ratelimit-remaining", "x-ratelimit-reset", "location")
+"""Those of an answer that `judge` looks at."""
+
 _EPOCH = 1_000_000.0
 """An x-ratelimit-reset above this is epoch seconds, below it seconds left: MoEngage's pages say both."""
 

@@ -35,12 +35,14 @@ ROOMS = """
     fingerprint
     sources
     pacing            awaits
+    connections       awaits
     client            awaits
     lanes
     users
     agenda
     bell              awaits
     channel           awaits
+    gate              awaits
     engine            awaits
     deadletter
     intake            awaits

@@ -1,0 +1,199 @@
+"""Connections that giving up can abort, and a short way for a plain POST through httpx-aiohttp's transport.
+
+The address and the headers of our requests are the same each time, so nothing about them is worked out twice: no header
+is merged, no URL parsed, no cookie, redirect or authentication thought of. All of that through what httpx and aiohttp
+show of themselves, and what goes over the wire is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from weakref import WeakSet
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import AiohttpResponseStream
+from multidict import CIMultiDict
+from yarl import URL
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+IDLE_SECONDS = 15.0
+"""How long an unused connection is kept: shorter than any server or load balancer waits before it closes one."""
+
+_LOG = logging.getLogger("httpx")
+"""Where httpx tells of each request: whoever listens there hears of those that go the short way, too."""
+
+
+def _linger(*, on: bool) -> bytes:
+    """SO_LINGER of 0 s: closing throws away what was not sent yet, so that nothing arrives after it was given up."""
+    return struct.pack("ii", int(on), 0)
+
+
+class _Held(NamedTuple):
+    """The connection that carries an attempt."""
+
+    connection: aiohttp.connector.Connection
+    transport: asyncio.Transport
+
+    def abort(self) -> None:
+        """Reset it, unless it was given back in good order: then it may already carry another attempt."""
+        if self.connection.transport is not None or self.transport.is_closing():
+            self.transport.abort()
+
+
+class UnderWay:
+    """What the connector has to know of an attempt: by when it may send, by the loop's time; and what carried it."""
+
+    __slots__ = ("carriers", "deadline")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.carriers: list[_Held] = []
+
+    def abort(self) -> None:
+        """Reset its connections: what was not sent yet never will be."""
+        for carrier in self.carriers:
+            carrier.abort()
+
+
+attempt_under_way: ContextVar[UnderWay] = ContextVar("attempt_under_way")
+"""The attempt that this task makes."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """Tells the attempt which connection carries it, so that giving up can abort it, and lets no socket linger."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        # No limit here: a request must never queue behind a slot that was already taken. Names are looked up again
+        # after ten seconds (aiohttp's default), for runs of days.
+        super().__init__(limit=0, ssl=context, keepalive_timeout=IDLE_SECONDS, socket_factory=self._open)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+
+    def _open(self, address: tuple[Any, ...]) -> socket.socket:
+        opened = socket.socket(*address[:3])
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=True))
+        self._sockets.add(opened)
+        return opened
+
+    async def connect(  # noqa: D102  the parent's
+        self,
+        req: aiohttp.ClientRequest,
+        traces: Sequence[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  the connector's own signature
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, list(traces), timeout)
+        attempt = attempt_under_way.get(None)
+        if attempt is not None and asyncio.get_running_loop().time() > attempt.deadline:
+            # The process stood still on the way here. Nothing is sent behind the timeout: its slot may have passed.
+            connection.close()
+            raise TimeoutError
+        if connection.transport is None or connection.protocol is None or connection.protocol.should_close:
+            # aiohttp would take what came in meanwhile for the answer to this request.
+            connection.close()
+            raise aiohttp.ClientConnectionError("the server closed the connection, or spoke before it was asked")
+        if attempt is not None:
+            attempt.carriers.append(_Held(connection, connection.transport))
+        return connection
+
+    async def close(self, *, abort_ssl: bool = False) -> None:  # noqa: D102  the parent's
+        # What is idle at the end closes in the orderly way; what was aborted a moment ago is gone after one turn.
+        await asyncio.sleep(0)
+        for opened in self._sockets:
+            if opened.fileno() >= 0:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=False))
+        await super().close(abort_ssl=abort_ssl)
+
+
+class _Response(aiohttp.ClientResponse):
+    """An answer without the words behind its status: httpx-aiohttp fails on those that are not UTF-8."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> Self:
+        await super().start(connection)
+        self.reason = ""
+        return self
+
+
+class Fields(CIMultiDict[str]):
+    """Headers in aiohttp's own form; they hold a secret, and show nothing."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} headers>"
+
+
+class Post(httpx.Request):
+    """A POST of `body`, with `headers` that are known already: those of all requests of a client, or nearly."""
+
+    def __init__(self, url: httpx.URL, headers: Fields, body: bytes) -> None:
+        # Not httpx's own, which works out anew for each request what is the same for all, at ten times the cost.
+        self.method = "POST"
+        self.url = url
+        self.extensions = {}
+        self.stream = httpx.ByteStream(body)
+        self.fields = headers
+        self.body = body
+
+
+class Body(AiohttpResponseStream):
+    """The body of an answer, which can also be taken without httpx's iterators around it."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        super().__init__(answer)
+        self._answer = answer
+
+    async def take(self, most: int) -> bytes:
+        """What has come of it, at most so much, waiting where there is nothing yet; nothing at its end."""
+        return await self._answer.content.read(most)
+
+    @property
+    def over(self) -> bool:
+        """True when the connection was given back: there is nothing to close."""
+        return self._answer.closed
+
+
+class Transport(AiohttpTransport):
+    """httpx-aiohttp's transport, which takes any request, with a short way for each `Post` to `url`."""
+
+    def __init__(self, url: str, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
+        super().__init__(verify=context, client=self._session, proxy=proxy)
+        self._address = URL(url)
+        self._context = context
+        self._proxy_url = None if proxy is None else URL(str(proxy.url))
+        self._proxy_headers = None if proxy is None else dict(proxy.headers)
+
+    def _session(self) -> aiohttp.ClientSession:
+        # No headers here: aiohttp would tell them to a proxy, too, and the key is among them.
+        return aiohttp.ClientSession(
+            connector=Connector(self._context),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=_Response,
+            timeout=aiohttp.ClientTimeout(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it; where it is a `Post`, what goes wrong is raised as aiohttp says it."""
+        if not isinstance(request, Post):
+            return await super().handle_async_request(request)
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        answer = await self.client.post(
+            self._address,
+            data=request.body,
+            headers=request.fields,
+            allow_redirects=False,
+            proxy=self._proxy_url,
+            proxy_headers=self._proxy_headers,
+        )
+        if _LOG.isEnabledFor(logging.INFO):
+            _LOG.info("HTTP Request: %s %s %d", request.method, request.url, answer.status)
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=Body(answer), request=request)
