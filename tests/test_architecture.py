@@ -29,6 +29,7 @@ ROOMS = """
     wire
     retry
     paths
+    page
     presets
     columns
     fingerprint
