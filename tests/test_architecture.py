@@ -45,6 +45,8 @@ ROOMS = """
     deadletter
     intake            awaits
     causes
+    latency
+    timeline
     tally
     journal
     naming
