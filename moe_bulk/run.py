@@ -72,12 +72,14 @@ class Run:
     def sent(self, at: float, *, again: bool) -> None:
         """A request leaves at boot-clock second `at`."""
         self.tally.sent(at)
+        self.tally.timeline.sent(at, again=again)
         if again:
             self.tally.retried()
 
     def answered(self, attempt: Attempt) -> None:
         """It is over."""
         self.tally.answered(attempt.ms, ok=attempt.error is None)
+        self.tally.timeline.answered(attempt)
 
     def take_in(self, made: Record | Unsent) -> Record | Unsent:
         """A row was read that has no result yet; what it is from now on: unsent, where its user has too many devices.
@@ -116,8 +118,12 @@ class Run:
 
     async def keep_synced(self, halt: Callable[[JournalError], None]) -> None:
         """Save once a second, in a thread; `halt` is told what goes wrong, and ends the run."""
+        looked = self._job.clock.now()
         while True:
             await anyio.sleep(SYNC_SECONDS)
+            before, looked = looked, self._job.clock.now()
+            if why := self._job.waits_for():
+                self.tally.timeline.waited(looked, looked - before, why)
             if not self._something_new():
                 continue
             written, self._told = self._journal.results.written, self.tally.requests

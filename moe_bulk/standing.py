@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from moe_bulk.reuse import IfChanged
     from moe_bulk.rundir import RunFolder
     from moe_bulk.tally import Summary
+    from moe_bulk.timeline import Waiting
 
 T = TypeVar("T")
 
@@ -64,6 +65,8 @@ class Job:
     """How often everybody had to wait so far, in this process."""
     busy: Callable[[float, int], list[list[int]]] = lambda _, __: []
     """The users who were sent much of late, for so many sessions' sake (`Users.busy`)."""
+    waits_for: Callable[[], Waiting] = lambda: ""
+    """Why everybody waits at this moment, if they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +290,12 @@ def mend(folder: RunFolder, job: Job, found: Checkpoint, stopping: Callable[[], 
 
 def _tally(job: Job, back: ReadBack) -> Tally:
     if back.checkpoint.tally or back.checkpoint.results:
-        return Tally.restored(back.checkpoint.tally, job.rate.limit, job.rate.per, job.clock.zero)
-    tally = Tally(job.rate.limit, job.rate.per, job.clock.zero)
-    tally.sessions = back.checkpoint.sessions + 1
+        tally = Tally.restored(back.checkpoint.tally, job.rate.limit, job.rate.per, job.clock.zero)
+    else:
+        tally = Tally(job.rate.limit, job.rate.per, job.clock.zero)
+        tally.sessions = back.checkpoint.sessions + 1
+    if back.rebuilt or (tally.requests and not tally.busiest.count):  # read back, or with windows of another length
+        tally.counted_since = job.clock.epoch()
     return tally
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 from moe_bulk.causes import Causes, Failures, shown
+from moe_bulk.latency import Latency
 from moe_bulk.outcome import FAILED, FORMAT, Status
+from moe_bulk.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,6 +44,8 @@ class RateUsed(TypedDict):
     per: float
     busiest_window: Window
     used_share: float | None
+    counted_since: NotRequired[float]
+    """From when on the busiest window was looked for, where that is not from the beginning (epoch seconds)."""
 
 
 class Summary(TypedDict):
@@ -63,52 +66,6 @@ class Summary(TypedDict):
     failures: list[Failures]
     settings: NotRequired[dict[str, object]]
     stopped: NotRequired[str]
-
-
-class Latency:
-    """How long answers took, to 1 %, in some hundred numbers however many there are.
-
-    A histogram of buckets that grow by 2 %, from 0.001 ms to 115 days (the sketch of https://arxiv.org/abs/1908.10693).
-    """
-
-    GROWTH = 1.02
-    LEAST = 0.001
-    MOST = 1e10
-
-    def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
-
-    def add(self, ms: float) -> None:
-        """Count one answer."""
-        self._buckets[self._bucket(ms)] += 1
-
-    def percentile(self, share: float) -> float | None:
-        """The latency that this share of the answers did not exceed, in milliseconds; None without answers."""
-        left = max(1, math.ceil(share * self._buckets.total()))
-        for bucket in sorted(self._buckets):
-            left -= self._buckets[bucket]
-            if left <= 0:
-                # the value that is equally far, in percent, from both ends of its bucket
-                return 2 * self.GROWTH**bucket / (1 + self.GROWTH)
-        return None
-
-    def state(self) -> list[int]:
-        """How many answers are in each bucket, from the lowest that there can be."""
-        lowest, highest = self._bucket(0.0), max(self._buckets, default=self._bucket(0.0))
-        return [self._buckets[bucket] for bucket in range(lowest, highest + 1)]
-
-    @classmethod
-    def restored(cls, state: list[int]) -> Self:
-        """Go on counting from a `state`; raises ValueError for what is none."""
-        self = cls()
-        lowest = self._bucket(0.0)
-        if len(state) > self._bucket(self.MOST) - lowest + 1 or not all(_fits(count, 0) for count in state):
-            raise ValueError("the latencies are damaged")
-        self._buckets.update(dict(enumerate(state, lowest)))
-        return self
-
-    def _bucket(self, ms: float) -> int:
-        return math.ceil(math.log(min(max(ms, self.LEAST), self.MOST), self.GROWTH))
 
 
 class Busiest:
@@ -172,6 +129,9 @@ class Tally:
         self.sessions = 1
         self.latency = Latency()
         self.busiest = Busiest(per)
+        self.counted_since: float | None = None
+        """From when on (epoch seconds) the busiest window was looked for, where an earlier session's is not known."""
+        self.timeline = Timeline(limit, per, epoch)
         self._limit, self._per, self._epoch = limit, per, epoch
         self._rows = 0
         self._statuses: Counter[Status] = Counter()
@@ -220,13 +180,16 @@ class Tally:
             self.requests += untold
             self.retries += max(0, untold - 1)
         for number, attempt in enumerate(result.attempts, untold):
-            if since is None or attempt.at > round(since, 6):
+            sent = since is None or attempt.at > round(since, 6)
+            answered = since is None or round(attempt.at + attempt.ms / 1000, 6) > round(since, 6)
+            if sent:
                 self.requests += 1
                 self.retries += number > 0
                 if since is not None:  # without it nobody knows where one session ended and the next began
                     self._last_span.add(attempt.at)
-            if since is None or round(attempt.at + attempt.ms / 1000, 6) > round(since, 6):
+            if answered:
                 self.answered(attempt.ms, ok=attempt.error is None)
+            self.timeline.read_back(attempt, again=number > 0, sent=sent, answered=answered)
 
     def before(self, times: Iterable[float]) -> None:
         """Tell of requests that an earlier session sent, so that a window in which it ended is counted whole.
@@ -249,10 +212,16 @@ class Tally:
             "unanswered": self.unanswered,
             "pauses": self.pauses,
             "latency": self.latency.state(),
-            "busiest": {"count": self.busiest.count, "at": self._busiest_at() or 0.0, "per": float(self._per)},
+            "busiest": {
+                "count": self.busiest.count,
+                "at": self._busiest_at() or 0.0,
+                "per": float(self._per),
+                "since": self.counted_since or 0.0,
+            },
             "gaps": self._gaps + self._last_span.gaps,
             "possible": self._possible + self._last_span.possible,
             "span": asdict(self._span),
+            "timeline": self.timeline.state(),
         }
 
     @classmethod
@@ -263,8 +232,9 @@ class Tally:
         its window is of another length, the busiest window is the one since then.
         """
         self = cls(limit, per, epoch)
-        if not _fits(state, self.state()):
+        if not isinstance(state, dict) or not _fits(state | {"timeline": []}, self.state() | {"timeline": []}):
             raise ValueError("the tally is damaged")
+        self.timeline = Timeline.restored(state.get("timeline"), limit, per, epoch)
         self.sessions = state["sessions"] + 1
         self.requests, self.retries = state["requests"], state["retries"]
         self.unanswered, self.pauses = state["unanswered"], state["pauses"]
@@ -278,6 +248,7 @@ class Tally:
             raise ValueError("the numbers of the tally contradict each other")
         if self._last_span.possible < 0 or busiest["at"] > _LAST_SECOND:
             raise ValueError("the times of the tally cannot be")
+        self.counted_since = busiest["since"] or None
         if busiest["count"] and busiest["per"] == per:
             self.busiest = Busiest(per, busiest["count"], busiest["at"] - epoch)
         return self
@@ -350,12 +321,15 @@ class Tally:
         return {"p50": _rounded(at(0.5)), "p95": _rounded(at(0.95)), "p99": _rounded(at(0.99))}
 
     def _rate(self) -> RateUsed:
-        return {
+        said: RateUsed = {
             "limit": self._limit,
             "per": self._per,
             "busiest_window": {"count": self.busiest.count, "at": self._busiest_at()},
             "used_share": _rounded(self.used_share, 4),
         }
+        if self.counted_since is not None:
+            said["counted_since"] = round(self.counted_since, 6)
+        return said
 
     def _busiest_at(self) -> float | None:
         return None if self.busiest.at is None else round(self.busiest.at + self._epoch, 6)

@@ -236,6 +236,7 @@ class Uploader:
             max_failures,
             pauses=lambda: self._pace.throttle.pauses,
             busy=self._users.busy,
+            waits_for=lambda: "outage" if engine.outage else "pause" if self.paused else "",
         )
         try:
             await intake.open()

@@ -47,6 +47,8 @@ ROOMS = """
     deadletter
     intake            awaits
     causes
+    latency
+    timeline
     tally
     journal
     naming
