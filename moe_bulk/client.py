@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 import ssl
 from contextlib import aclosing, suppress
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 import anyio
 import certifi
 import httpx
@@ -27,9 +25,10 @@ from moe_bulk import wire
 from moe_bulk.config import Secret
 from moe_bulk.connections import Body, Fields, Post, Transport, UnderWay, attempt_under_way
 from moe_bulk.errors import ConfigError
+from moe_bulk.trouble import judge_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from types import TracebackType
 
     from moe_bulk.config import Credentials
@@ -114,13 +113,19 @@ def environment_proxy(url: str) -> Proxy | None:
 # --- the client ------------------------------------------------------------------------------------------------------
 
 
-class _Answer:
-    """What has come of an answer so far: an attempt may end in the midst of it."""
+class Answer:
+    """What has come of an answer so far, and over which connection: an attempt may end in the midst of it."""
 
     response: httpx.Response | None = None
     headers: Mapping[str, str]
     body = b""
     whole = False
+    under_way: UnderWay | None = None
+
+    @property
+    def certificate(self) -> Mapping[str, Any]:
+        """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none, or no connection."""
+        return self.under_way.certificate if self.under_way is not None else {}
 
     async def read(self, response: httpx.Response) -> None:
         """At most `ANSWER_KEPT` bytes, decoded; the rest of a longer answer is not read."""
@@ -198,6 +203,8 @@ class Client:
         self._epoch = epoch
         self._url = httpx.URL(credentials.base_url + wire.device_path(credentials.workspace_id))
         self._headers = Fields(wire.headers(credentials.workspace_id, credentials.api_key, user_agent))
+        self._connection_test = httpx.URL(credentials.base_url + wire.CONNECTION_TEST_PATH)
+        self._workspace_id = credentials.workspace_id
         self._transport = transport
         self._http = http
         self._ca_bundle = ca_bundle
@@ -234,27 +241,36 @@ class Client:
 
         Cancelling it, or its timeout, aborts the connection: what was not sent yet never will be.
         """
-        under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
+        return await self._carry(lambda: self._request(record), Answer())
+
+    async def try_connection(self, answer: Answer) -> Outcome:
+        """Ask MoEngage once whether the key is right, with its Test connection; `answer` takes in what comes of it."""
+        workspace_id, key = self._workspace_id, self._secrets[0].reveal()
+        headers = {**self._headers, wire.WORKSPACE_HEADER: workspace_id}
+        body = wire.encode_connection_test(workspace_id, key, self._url.host)
+        return await self._carry(lambda: _post(self._connection_test, headers, body), answer)
+
+    async def _carry(self, build: Callable[[], httpx.Request], answer: Answer) -> Outcome:
+        under_way = answer.under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
         token = attempt_under_way.set(under_way)
-        answer = _Answer()
         missing = wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(under_way.deadline):
-                    missing = await self._exchange(record, answer) or missing
+                    missing = await self._exchange(build, answer) or missing
             return answer.judged(self._epoch(), self._secrets[0].reveal()) or missing
         finally:
             attempt_under_way.reset(token)
             if not answer.whole:
                 under_way.abort()
 
-    async def _exchange(self, record: Record, answer: _Answer) -> Outcome | None:
-        send, request = self._sending(), self._request(record)
+    async def _exchange(self, build: Callable[[], httpx.Request], answer: Answer) -> Outcome | None:
+        send, request = self._sending(), build()
         try:
             await answer.read(await send(request))
         except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
             # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
-            return self._trouble(error)
+            return judge_error(error, self._secrets)
         return None
 
     def _sending(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
@@ -276,68 +292,8 @@ class Client:
             headers["X-Forwarded-For"] = forwarded_for
         if self._own_transport is not None:
             return Post(self._url, headers, body)
-        return httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})
-
-    def _trouble(self, error: Exception) -> Outcome:
-        chain = list(_causes(error))
-        name = _name(chain)
-        said = _said(chain, name)
-        for secret in self._secrets:
-            said = wire.clean(said, secret.reveal())
-        return wire.trouble(name, f"{name}; {said}")
+        return _post(self._url, headers, body)
 
 
-# --- what went wrong, in words that stay the same whichever library said it -------------------------------------------
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error as it was raised, and what each was raised from."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
-
-
-def _name(chain: Sequence[BaseException]) -> str:
-    for kind, name in _NAMES:
-        if any(isinstance(error, kind) for error in chain):
-            return name
-    return "unexpected error"
-
-
-def _said(chain: Sequence[BaseException], name: str) -> str:
-    for error in chain:
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            return f"the proxy answered {error.status}"
-        if isinstance(error, aiohttp.ServerDisconnectedError):
-            return "the server closed the connection without a whole answer"
-    texts = [error.message if isinstance(error, aiohttp.ClientResponseError) else str(error) for error in chain]
-    said = next(filter(None, texts), type(chain[-1]).__name__)
-    # Behind the colon the libraries quote what the server sent, and cut it: half a key would not be known for one.
-    return said.partition(":")[0] if name == "broken answer" else said
-
-
-_NAMES: tuple[tuple[type[BaseException], str], ...] = (
-    (ssl.SSLCertVerificationError, "certificate refused"),
-    (aiohttp.ClientProxyConnectionError, "proxy failure"),
-    (aiohttp.ClientHttpProxyError, "proxy failure"),
-    (httpx.ProxyError, "proxy failure"),
-    (ssl.SSLError, "TLS failure"),
-    (socket.gaierror, "name not resolved"),
-    (aiohttp.ClientConnectorDNSError, "name not resolved"),
-    (ConnectionRefusedError, "connection refused"),
-    (aiohttp.ClientPayloadError, "broken answer"),
-    (aiohttp.ClientResponseError, "broken answer"),
-    (aiohttp.http_exceptions.HttpProcessingError, "broken answer"),
-    (httpx.ProtocolError, "broken answer"),
-    (httpx.DecodingError, "broken answer"),
-    (TimeoutError, "timeout"),
-    (aiohttp.ClientConnectorError, "no connection"),
-    # httpx-aiohttp says ConnectTimeout for any of these, also where the request had arrived.
-    (aiohttp.ClientConnectionError, "connection lost"),
-    (httpx.TimeoutException, "timeout"),
-    (httpx.ConnectError, "no connection"),
-    (httpx.NetworkError, "connection lost"),
-    (OSError, "connection lost"),
-)
-"""The first that fits any error of the chain."""
+def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> httpx.Request:
+    return httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})

@@ -24,7 +24,7 @@ from yarl import URL
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 IDLE_SECONDS = 15.0
 """How long an unused connection is kept: shorter than any server or load balancer waits before it closes one."""
@@ -58,6 +58,11 @@ class UnderWay:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.carriers: list[_Held] = []
+
+    @property
+    def certificate(self) -> Mapping[str, Any]:
+        """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none, or no connection."""
+        return next((held.transport.get_extra_info("peercert") or {} for held in reversed(self.carriers)), {})
 
     def abort(self) -> None:
         """Reset its connections: what was not sent yet never will be."""

@@ -34,20 +34,34 @@ class Destination:
     sandbox: Annotated[bool, option("An embedded sandbox in place of MoEngage: needs no credentials.")] = False
 
 
+RATE = option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")
+IN_FLIGHT = option("Requests on their way at most; by default found from the latency.")
+TIMEOUT = option("How long one request may take, connecting included.")
+CONFIG = option("A TOML file with the same names; else ./moe-bulk.toml.")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What an upload would put on the network and this machine."""
+
+    rate: Annotated[str, RATE] = "10000/min"
+    in_flight: Annotated[int | None, IN_FLIGHT] = None
+    timeout: Annotated[str, TIMEOUT] = "30s"
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Pacing:
     """How fast, how patiently."""
 
-    rate: Annotated[str, option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")] = (
-        "10000/min"
-    )
+    rate: Annotated[str, RATE] = "10000/min"
     pace: Annotated[
         Literal["host", "process"],
         option("The limit holds for all of your uploads on this host together, or for this process alone."),
     ] = "host"
-    in_flight: Annotated[int | None, option("Requests on their way at most; by default found from the latency.")] = None
-    timeout: Annotated[str, option("How long one request may take, connecting included.")] = "30s"
+    in_flight: Annotated[int | None, IN_FLIGHT] = None
+    timeout: Annotated[str, TIMEOUT] = "30s"
     tries: Annotated[int, option("How often a record is tried before it is given up.")] = 8
     outage_limit: Annotated[str, option("How long to wait for a service that is gone before stopping.")] = "30min"
     max_failures: Annotated[str | None, option("Stop, resumable, when more rows fail: N or N%.")] = None

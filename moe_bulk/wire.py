@@ -42,6 +42,13 @@ HEADERS: Final = ("retry-after", "x-request-id", "x-ratelimit-remaining", "x-rat
 _EPOCH = 1_000_000.0
 """An x-ratelimit-reset above this is epoch seconds, below it seconds left: MoEngage's pages say both."""
 
+CONNECTION_TEST_PATH: Final = "/v1/integrations/authentication"
+"""Where MoEngage tells, below the base URL, whether it knows a workspace and its key."""
+
+WORKSPACE_HEADER: Final = "MOE-APPKEY"
+"""Says the workspace's id once more, in a Test connection."""
+
+_DATA_CENTER_HOST = re.compile(r"api-([0-9]+)\.moengage\.com")
 _MISDIRECTED = frozenset({404, 405})
 _TRANSIENT = frozenset({408, 425})
 _THIS_RECORD = frozenset({400, 413, 422})
@@ -78,6 +85,16 @@ def headers(workspace_id: str, api_key: str, user_agent: str) -> dict[str, str]:
 def encode(device: Device) -> bytes:
     """The body of a device's request, in UTF-8."""
     return orjson.dumps(device.payload())
+
+
+def encode_connection_test(workspace_id: str, api_key: str, host: str) -> bytes:
+    """The body of a Test connection (https://www.moengage.com/docs/api/utilities/test-connection-api): it is a secret.
+
+    `region` is the data center's number; a host that is none of MoEngage's is asked as the first.
+    """
+    number = _DATA_CENTER_HOST.fullmatch(host)
+    region = number[1] if number else "01"
+    return orjson.dumps({"app_id": workspace_id, "app_secret": api_key, "source": "moe-bulk", "region": region})
 
 
 def trouble(error: str, reason: str | None = None) -> Outcome:

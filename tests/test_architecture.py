@@ -27,6 +27,7 @@ ROOMS = """
     settled
     outcome
     wire
+    trouble
     retry
     paths
     page
@@ -68,6 +69,7 @@ ROOMS = """
     feeding           awaits
     screening         awaits
     uploader          awaits
+    doctor            awaits
     progress          awaits
     sandbox           awaits
     settings
@@ -79,6 +81,7 @@ ROOMS = """
 DECIDES_ALL_THE_SAME = {
     *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
     *("intake.files", "intake.reading"),
+    *("doctor", "doctor.findings", "doctor.judging", "doctor.telling"),
 }
 """Rooms inside a room that awaits, which do not themselves."""
 

@@ -133,7 +133,7 @@ def test_the_key_is_asked_for_at_a_terminal(tmp_path: Path, monkeypatch: pytest.
         return ""
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("moe_bulk.cli.upload.getpass", ask)
+    monkeypatch.setattr("moe_bulk.cli.destination.getpass", ask)
     assert 2 == cli.run(["upload", a_source(tmp_path), "--workspace-id", "W"])
     assert ["Data API key (not shown): "] == asked
 

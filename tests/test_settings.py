@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moe_bulk.errors import ConfigError
-from moe_bulk.settings import config_argument, one_destination, read_key_file, read_settings, suggest
+from moe_bulk.settings import (
+    FileSettings,
+    config_argument,
+    one_destination,
+    outranked,
+    read_key_file,
+    read_settings,
+    suggest,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KNOWN = {"rate", "set", "base-url", "api-key-file"}
+KNOWN = {
+    "upload": {"rate", "set", "base-url", "api-key-file", "sandbox"},
+    "doctor": {"rate", "json"},
+    "sandbox": {"port"},
+}
 
 
 @pytest.mark.parametrize(
@@ -31,7 +43,7 @@ def test_the_file_that_is_named(argv: list[str], expected: str | None) -> None:
 
 def test_no_file_is_no_setting(tmp_path: Path) -> None:
     """Without a file in the current folder there are no settings."""
-    assert (str(tmp_path / "moe-bulk.toml"), {}) == read_settings(None, KNOWN, tmp_path)
+    assert FileSettings(str(tmp_path / "moe-bulk.toml")) == read_settings(None, "upload", KNOWN, tmp_path)
 
 
 def test_names_are_those_of_the_command_line(tmp_path: Path) -> None:
@@ -39,7 +51,22 @@ def test_names_are_those_of_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "nightly.toml"
     path.write_text('rate = "5/s"\nset = ["platform=iOS"]\nbase_url = "https://x"\n', encoding="utf-8")
     expected = {"rate": "5/s", "set": ["platform=iOS"], "base-url": "https://x"}
-    assert (str(path), expected) == read_settings(str(path), KNOWN, tmp_path)
+    lines = {"rate": 1, "set": 2, "base-url": 3}
+    assert FileSettings(str(path), expected, {**lines, "base-url": 3}) == read_settings(
+        str(path), "upload", KNOWN, tmp_path
+    )
+
+
+def test_a_name_is_for_all_commands_that_have_it_and_a_table_for_one(tmp_path: Path) -> None:
+    """`rate` at the top counts wherever there is one; the command's own table goes first, and nobody else reads it."""
+    text = 'rate = "5/s"\njson = true\n[doctor]\nrate = "1/s"\n[sandbox]\nport = 1\n[upload]\nsandbox = true\n'
+    (tmp_path / "x.toml").write_text(text, encoding="utf-8")
+    read = {name: read_settings(str(tmp_path / "x.toml"), name, KNOWN, tmp_path) for name in KNOWN}
+    assert {"rate": "5/s", "sandbox": True} == read["upload"].said
+    assert {"rate": "1/s", "json": True} == read["doctor"].said
+    assert {"port": 1} == read["sandbox"].said
+    assert {"rate": 4, "json": 2} == read["doctor"].lines
+    assert {"rate": "5/s"} == read["upload"].without(["sandbox", "other"]).said
 
 
 @pytest.mark.parametrize(
@@ -49,6 +76,11 @@ def test_names_are_those_of_the_command_line(tmp_path: Path) -> None:
         ('zzz = "5/s"', "there is no setting 'zzz'."),
         ('base-url = "https://evil.example"', "base-url is taken only from a file that you name"),
         ('api_key_file = "k"', "api-key-file is taken only from a file that you name"),
+        ("[upload]\nrte = 1", r"\[upload\] there is no setting 'rte'. Did you mean rate?"),
+        ("[doctor]\nset = 1", r"\[doctor\] there is no setting 'set'."),
+        ("[uplaod]\nrate = 1", r"there is no command for the table \[uplaod\]. Did you mean upload?"),
+        ("[rate]\nset = 1", r"there is no command for the table \[rate\]"),
+        ("[upload]\nsandbox = true", r"\[upload\] sandbox is taken only from a file that you name"),
         ("rate = ", "cannot be read"),
         ("\xff", "cannot be read"),
     ],
@@ -57,13 +89,30 @@ def test_what_a_file_may_not_say(tmp_path: Path, text: str, said: str) -> None:
     """Unknown names are refused with a suggestion, a destination is not taken from a file that merely lies there."""
     (tmp_path / "moe-bulk.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=said):
-        read_settings(None, KNOWN, tmp_path)
+        read_settings(None, "doctor", KNOWN, tmp_path)
 
 
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     """A file that was named and is missing is a mistake."""
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_settings(str(tmp_path / "x.toml"), KNOWN, tmp_path)
+        read_settings(str(tmp_path / "x.toml"), "upload", KNOWN, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "expected"),
+    [
+        ([], {}, set()),
+        (["upload", "--data-center=01"], {}, {"data-center", "base-url"}),
+        (["upload", "--base-url", "https://x"], {}, {"data-center", "base-url"}),
+        ([], {"MOENGAGE_BASE_URL": "https://x"}, {"data-center", "base-url"}),
+        ([], {"MOENGAGE_API_KEY": "k", "MOENGAGE_DATA_CENTER": ""}, {"api-key-file"}),
+    ],
+)
+def test_what_a_file_says_by_another_name_does_not_count(
+    argv: list[str], environ: dict[str, str], expected: set[str]
+) -> None:
+    """A destination or key of a flag or the environment goes before the file's, whichever of its names that uses."""
+    assert expected == outranked(argv, environ)
 
 
 def test_suggestions() -> None:

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cyclopts import CycloptsError
-from cyclopts.config import Dict
 
-from moe_bulk.cli import check, presets, sandbox, upload
-from moe_bulk.cli.app import app, options_of
+from moe_bulk.cli import check, config, doctor, presets, sandbox, upload
+from moe_bulk.cli.app import app
+from moe_bulk.cli.configuration import configured
 from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
 from moe_bulk.errors import AGAIN, MoeBulkError, RunStopped
-from moe_bulk.settings import DESTINATION_VARIABLES, config_argument, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (upload, check, presets, sandbox)
+COMMANDS = (upload, check, doctor, config, presets, sandbox)
 """Each registers with the app when it is imported."""
-
-
-def _config(argv: Sequence[str]) -> tuple[Dict, ...]:
-    """What the settings file says, for `upload`; read before the arguments, which may come from it."""
-    if not argv or argv[0] != "upload":
-        return ()
-    known = {name.lstrip("-") for name in options_of("upload") if name.startswith("--")} - {"config"}
-    path, said = read_settings(config_argument(argv), known, Path.cwd())
-    if any(os.environ.get(name) for name in DESTINATION_VARIABLES) or any(
-        word.startswith(("--data-center", "--base-url")) for word in argv
-    ):
-        # One place says where the data goes: a flag, else the environment, else the file.
-        said = {name: value for name, value in said.items() if name not in ("data-center", "base-url")}
-    # Beneath the command's name: at the top, `sandbox` would be taken for the command and dropped.
-    return (Dict({"upload": said}, source=path),) if said else ()
 
 
 def run(argv: Sequence[str]) -> int:
     """Carry out one command line and return its exit code."""
     try:
-        app.config = _config(argv)
+        app.config = configured(argv)
         code = app(argv, exit_on_error=False, print_error=True)
     except MoeBulkError as error:
         Unbreakable(sys.stderr).say(f"moe-bulk: {error}")

@@ -9,7 +9,7 @@ from typing import Annotated
 from moe_bulk.cli.app import app
 from moe_bulk.config import Rate
 from moe_bulk.errors import ConfigError
-from moe_bulk.options import option
+from moe_bulk.options import CONFIG, option
 
 
 @app.command
@@ -18,8 +18,10 @@ def sandbox(
     port: Annotated[int, option("The port on 127.0.0.1; 0 takes any free one.")] = 8080,
     rate: Annotated[str, option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s.")] = "10000/min",
     faults: Annotated[str, option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms.")] = "",
+    config: Annotated[str | None, CONFIG] = None,
 ) -> int:
     """Run a local MoEngage to rehearse against; Ctrl-C ends it."""
+    del config  # read before the arguments were
     import asyncio  # noqa: PLC0415
 
     from moe_bulk.sandbox import Faults, FaultsError, Limit, SandboxSettings, serve  # noqa: PLC0415  brings aiohttp

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from contextlib import AsyncExitStack, suppress
-from getpass import getpass
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from moe_bulk.cli.app import app
+from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
-from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
+from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.errors import ConfigError
-from moe_bulk.options import Changes, Destination, Input, Output, Pacing, option
-from moe_bulk.settings import one_destination, read_key_file
+from moe_bulk.options import CONFIG, Changes, Destination, Input, Output, Pacing
 
 if TYPE_CHECKING:
+    from moe_bulk.config import Credentials
     from moe_bulk.known import ChangedOnly
     from moe_bulk.uploader import PaceOf
-
-SANDBOX_IN_FLIGHT = 128
-"""An embedded sandbox holds the other end of each connection, from the same allowance of open files."""
 
 
 @app.command
@@ -40,7 +34,7 @@ def upload(
     reading: Input = Input(),
     changes: Changes = Changes(),
     output: Output = Output(),
-    config: Annotated[str | None, option("A TOML file with the same names; else ./moe-bulk.toml.")] = None,
+    config: Annotated[str | None, CONFIG] = None,
 ) -> int:
     """Deliver device records; SOURCE is a path, a glob, a URL, or - for standard input.
 
@@ -77,14 +71,13 @@ class _Upload:
         # Nobody else can send to a sandbox that is embedded in this process.
         self._pace: PaceOf = "process" if destination.sandbox else pacing.pace
         self._retry = Retry(tries=pacing.tries, outage_limit=parse_duration(pacing.outage_limit))
-        in_flight = SANDBOX_IN_FLIGHT if destination.sandbox and pacing.in_flight is None else pacing.in_flight
+        in_flight = in_flight_of(destination, pacing.in_flight)
         self._network = Network(
             timeout=parse_duration(pacing.timeout), in_flight=in_flight, ca_bundle=destination.ca_bundle
         )
         self._changed_only = _changed_only(changes)
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
-        # Asked for before there is an event loop, which would keep Ctrl-C at the prompt for itself.
-        self._credentials = None if destination.sandbox else self._real_credentials()
+        self._credentials = real_credentials(destination, may_ask="-" not in self._sources)
 
     def check_first(self) -> None:
         """Read it all before anything is sent; raises InputRefused where too many rows would fail."""
@@ -106,7 +99,7 @@ class _Upload:
         named = self._sources if self._reading.query is None else ("query",)
         out = shown.out or default_out(named, sandbox=self._destination.sandbox, cwd=Path.cwd())
         async with AsyncExitStack() as stack:
-            credentials = self._credentials or await self._stand_in(stack)
+            credentials = self._credentials or await stand_in(stack, self._rate)
             uploader = await stack.enter_async_context(
                 Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network, pace=self._pace)
             )
@@ -137,32 +130,6 @@ class _Upload:
             f"{self._network.most_in_flight} in flight, {self._network.timeout:g} s a request, "
             f"{self._retry.tries} tries a row"
         )
-
-    async def _stand_in(self, stack: AsyncExitStack) -> Credentials:
-        from moe_bulk.sandbox import Limit, Sandbox, SandboxSettings  # noqa: PLC0415  brings aiohttp's server
-
-        limit = Limit(self._rate.limit, self._rate.per)
-        sandbox = await stack.enter_async_context(Sandbox(SandboxSettings(limit=limit, keep=0)))
-        return Credentials(sandbox.workspace_id, sandbox.api_key, base_url=sandbox.url)
-
-    def _real_credentials(self) -> Credentials:
-        said = self._destination
-        if not said.workspace_id:
-            raise ConfigError("which workspace? Set MOENGAGE_WORKSPACE_ID or --workspace-id (or try --sandbox first)")
-        data_center, base_url = one_destination(said.data_center, said.base_url, os.environ)
-        return Credentials(said.workspace_id, self._key(), data_center=data_center, base_url=base_url or "")
-
-    def _key(self) -> str:
-        if self._destination.api_key_file:
-            return read_key_file(self._destination.api_key_file)
-        key = os.environ.get("MOENGAGE_API_KEY", "").strip()
-        if not key and "-" not in self._sources and sys.stdin is not None and sys.stdin.isatty():
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # or the terminal would stay without an echo
-            with suppress(EOFError):
-                key = getpass("Data API key (not shown): ").strip()
-        if not key:
-            raise ConfigError("no API key: set MOENGAGE_API_KEY, or name a file that holds it with --api-key-file")
-        return key
 
 
 def _changed_only(said: Changes) -> ChangedOnly | None:

@@ -17,7 +17,7 @@ from moe_bulk.config import LONGEST_TIMEOUT
 from moe_bulk.pacing.book import Book, Torn, exponent_for
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE, Slot, WindowGuard
 from moe_bulk.pacing.seats import Seat, free_seat, pid_namespace, read_seats, write_seat
-from moe_bulk.pacing.windowfile import WindowFile, window_path
+from moe_bulk.pacing.windowfile import WindowFile, state_folder, window_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -373,9 +373,7 @@ def open_window(
     address: str, workspace_id: str, rate: Rate, timeout: float, now: float
 ) -> tuple[HostWindow | None, list[str]]:
     """The window for a destination (`host:port`) and a workspace, or None where none can be had, and what to know."""
-    from platformdirs import user_state_path  # noqa: PLC0415  for those who share only
-
-    path = window_path(user_state_path("moe-bulk", appauthor=False), address, workspace_id, boot_id())
+    path = window_path(state_folder(), address, workspace_id, boot_id())
     try:
         window = HostWindow(path, rate, timeout, now)
     except OSError as error:

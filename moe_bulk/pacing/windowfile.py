@@ -107,6 +107,13 @@ class WindowFile:
             self._fd = -1
 
 
+def state_folder() -> Path:
+    """Where the system keeps the state of programs: `XDG_STATE_HOME`, or its like elsewhere."""
+    from platformdirs import user_state_path  # noqa: PLC0415  for those who share only
+
+    return user_state_path("moe-bulk", appauthor=False)
+
+
 def window_path(folder: Path, address: str, workspace_id: str, boot: str | None) -> Path:
     """The file for a destination (`host:port`) and a workspace during this start of the machine."""
     place = re.sub(r"[^A-Za-z0-9.-]", "_", address)[:120]

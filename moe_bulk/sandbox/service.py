@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from email.utils import formatdate
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import answers, rules
@@ -165,7 +166,8 @@ class Service:
         if exchange.method != "POST":
             return answers.with_status(405, exchange.request_id).with_headers(("Allow", "POST"))
         refusal = rules.judge_connection_test(headers, body, self.settings.workspace_id, self._api_key)
-        return answers.CONNECTED if refusal is None else answers.refused(refusal, exchange.request_id)
+        answer = answers.CONNECTED if refusal is None else answers.refused(refusal, exchange.request_id)
+        return answer.with_headers(("Date", formatdate(usegmt=True)))
 
     def _until_free(self, now: float) -> float | None:
         return self._window.until_free(now) if self._window is not None and self.settings.retry_after else None

@@ -1,0 +1,62 @@
+"""`moe-bulk doctor`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+from moe_bulk.cli.app import app
+from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
+from moe_bulk.config import Network, Rate, parse_duration
+from moe_bulk.display import Unbreakable
+from moe_bulk.options import CONFIG, Destination, Load, option
+
+if TYPE_CHECKING:
+    from moe_bulk.config import Credentials
+    from moe_bulk.doctor import Finding
+
+WIDEST = 100
+
+
+@app.command
+def doctor(
+    *,
+    destination: Destination = Destination(),
+    load: Load = Load(),
+    json: Annotated[bool, option("Print the findings as JSON on standard output.")] = False,
+    config: Annotated[str | None, CONFIG] = None,
+) -> int:
+    """Look at everything that an upload needs, before a long run; no device is sent."""
+    del config  # read before the arguments were
+    import asyncio  # noqa: PLC0415  --help needs no event loop
+
+    rate = Rate.parse(load.rate)
+    network = Network(
+        timeout=parse_duration(load.timeout),
+        in_flight=in_flight_of(destination, load.in_flight),
+        ca_bundle=destination.ca_bundle,
+    )
+    credentials = real_credentials(destination)
+    return asyncio.run(_examine(credentials, rate, network, as_json=json))
+
+
+async def _examine(credentials: Credentials | None, rate: Rate, network: Network, *, as_json: bool) -> int:
+    from moe_bulk import doctor as room  # noqa: PLC0415  brings the HTTP stack
+
+    out, width = Unbreakable(sys.stdout), min(shutil.get_terminal_size().columns, WIDEST)
+
+    def tell(finding: Finding) -> None:
+        if not as_json:
+            out.say(room.as_text(finding, width))
+
+    async with AsyncExitStack() as stack:
+        findings = await room.examine(credentials or await stand_in(stack, rate), rate, network, tell)
+    if as_json:
+        import orjson  # noqa: PLC0415
+
+        out.say(orjson.dumps(room.as_json(findings), option=orjson.OPT_INDENT_2).decode())
+    else:
+        out.say(room.closing(findings))
+    return room.exit_code(findings)
