@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 from moe_bulk.causes import Causes, Failures, shown
 from moe_bulk.outcome import FAILED, FORMAT, Status
+from moe_bulk.usage import used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -385,15 +386,15 @@ def lines(summary: Summary) -> list[str]:
 
 def _requests(summary: Summary) -> list[str]:
     rate, latency = summary["rate"], summary["latency_ms"]
+    seconds = summary["ended_at"] - summary["started_at"] if summary["sessions"] == 1 else None
     said = [f"Sent {summary['requests']:,} requests ({summary['retries']:,} retries, {summary['pauses']:,} pauses)"]
-    at, share = rate["busiest_window"]["at"], rate["used_share"]
-    if at is not None:
+    if (at := rate["busiest_window"]["at"]) is not None:
         began = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        used = "" if share is None else f"{share:.1%} of the limit was used; "
         said.append(
             f"At most {rate['busiest_window']['count']:,} in any {rate['per']:g} s (from {began}), "
-            f"the limit is {rate['limit']:,}; {used}".rstrip("; ")
+            f"the limit is {rate['limit']:,}"
         )
+        said += used(summary["requests"], rate["limit"], rate["per"], rate["used_share"], seconds)
     if latency["p50"] is not None:
         said.append("Answers took " + ", ".join(f"{ms:,.0f} ms ({name})" for name, ms in latency.items()))
     return said

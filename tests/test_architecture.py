@@ -21,6 +21,7 @@ ROOT = Path(moe_bulk.__file__).parent
 ROOMS = """
     errors
     clock
+    amounts
     config
     device
     record
@@ -41,9 +42,11 @@ ROOMS = """
     bell              awaits
     channel           awaits
     engine            awaits
+    waiting
     deadletter
     intake            awaits
     causes
+    usage
     tally
     journal
     naming
@@ -59,9 +62,12 @@ ROOMS = """
     rundir
     standing          awaits
     run               awaits
+    view
     feeding           awaits
     screening         awaits
     uploader          awaits
+    meter
+    screen
     progress          awaits
     sandbox           awaits
     settings

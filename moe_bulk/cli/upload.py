@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from moe_bulk.cli.again import next_steps
 from moe_bulk.cli.app import app
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
@@ -85,7 +86,7 @@ class _Upload:
 
     async def carry_out(self) -> int:
         """Deliver, show it, say what came of it."""
-        from moe_bulk.display import Display  # noqa: PLC0415  the rest of the program
+        from moe_bulk.display import Display, Manner  # noqa: PLC0415  the rest of the program
         from moe_bulk.naming import default_out  # noqa: PLC0415
         from moe_bulk.uploader import Uploader  # noqa: PLC0415
 
@@ -98,7 +99,8 @@ class _Upload:
                 Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network, pace=self._pace)
             )
             plan = self._plan(credentials) if shown.verbose else ""
-            display = Display(uploader, shown.progress, as_json=shown.json, quiet=shown.quiet, plan=plan)
+            manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet)
+            display = Display(uploader, manner, plan=plan, steps=next_steps(sys.argv))
             try:
                 async with display:
                     summary = await uploader.run(
