@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup, TaskStatus
 
+    from moe_bulk.metrics import MetricsFile
     from moe_bulk.progress import Mode
     from moe_bulk.tally import Summary
     from moe_bulk.uploader import Uploader
@@ -140,7 +141,15 @@ class Display:
     Enter it around the run, `begin` it with the run's view, and `end` it after it was left. `plan` is said first.
     """
 
-    def __init__(self, uploader: Uploader, manner: Manner, *, plan: str = "", steps: NextSteps | None = None) -> None:
+    def __init__(
+        self,
+        uploader: Uploader,
+        manner: Manner,
+        *,
+        plan: str = "",
+        steps: NextSteps | None = None,
+        metrics: MetricsFile | None = None,
+    ) -> None:
         from moe_bulk.progress import resolved  # noqa: PLC0415
         from moe_bulk.screen import Screen  # noqa: PLC0415
 
@@ -153,6 +162,7 @@ class Display:
         self._as_log = manner.as_log
         self._plan = plan
         self._steps = steps or NextSteps()
+        self._metrics = metrics
         self._stopping = False
         self._warned: set[str] = set()
         self._view: RunView | None = None
@@ -193,6 +203,10 @@ class Display:
             self._say(self._plan)
         if view.sessions > 1:
             self._say(f"Going on with {view.tally.settled_rows:,} rows settled before")
+        if self._metrics is not None:
+            self._metrics.begin(view)
+            if self._tasks is not None:
+                self._tasks.start_soon(self._metrics.keep)
         self._warn()
         if self._tasks is not None and not self._quiet:
             self._tasks.start_soon(show, view, self._mode, self._people, self._screen, self._uploader.epoch)
@@ -202,6 +216,8 @@ class Display:
         """The run is over, one way or the other."""
         if self._view is None or self._view.summary is None:
             return
+        if self._metrics is not None:
+            self._metrics.write()
         self._warn()
         if self._mode == "json" and not self._quiet:
             import orjson  # noqa: PLC0415
@@ -218,6 +234,8 @@ class Display:
             self._say(f"Finished before, in {folder}: nothing is sent. To send everything again, add --fresh")
             self._sum_up(summary, folder)
             self._screen.clear()
+            if self._metrics is not None:
+                self._metrics.finished_before(summary)
 
     def _sum_up(self, summary: Summary, folder: Path) -> None:
         import orjson  # noqa: PLC0415
@@ -251,7 +269,10 @@ class Display:
             self._screen.say(text)
 
     def _warn(self) -> None:
-        for warning in self._view.warnings if self._view is not None else ():
+        found = self._view.warnings if self._view is not None else []
+        if self._metrics is not None and self._metrics.trouble is not None:
+            found.append(self._metrics.trouble)
+        for warning in found:
             if warning not in self._warned:
                 self._warned.add(warning)
                 self._say(f"Note: {warning}")

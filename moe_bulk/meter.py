@@ -132,7 +132,7 @@ class Meter:
             **view.tally.counts,
             "requests": view.tally.requests,
             "retries": view.tally.retries,
-            "pauses": view.tally.pauses,
+            "pauses": view.pauses,
             "per_second": round(self.per_second, 1),
             "limit_per_second": round(view.rate.per_second, 3),
             "pace_share": round(view.pace_share, 3),

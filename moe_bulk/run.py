@@ -81,6 +81,11 @@ class Run:
         return blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=6).hexdigest()
 
     @property
+    def pauses(self) -> int:
+        """How often everybody had to wait, in all sessions so far."""
+        return self._pauses_before + self._job.pauses()
+
+    @property
     def moved_to(self) -> Path | None:
         """Where an earlier run in this folder went, if there was one."""
         return self._folder.moved_to
@@ -169,7 +174,7 @@ class Run:
         snapshot = self._settled.snapshot()
         if snapshot.size > MOST_RANGES:
             return None
-        self.tally.pauses = self._pauses_before + self._job.pauses()
+        self.tally.pauses = self.pauses
         tally, at = self.tally.state(), self._job.clock.now()
         busy = self._job.busy(at, self.tally.sessions)
         results, dead_letters = self._journal.lengths

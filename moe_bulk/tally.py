@@ -176,7 +176,7 @@ class Tally:
         self._limit, self._per, self._epoch = limit, per, epoch
         self._rows = 0
         self._statuses: Counter[Status] = Counter()
-        self._causes = Causes()
+        self.causes = Causes()
         self._span = _Span(limit / per)
         self._last_span = _Span(limit / per)
         self._gaps, self._possible = 0, 0.0
@@ -206,7 +206,7 @@ class Tally:
         """Count the last word on a row."""
         self._statuses[result.status] += 1
         if result.failed:
-            self._causes.add(result)
+            self.causes.add(result)
 
     def read_back(self, result: Result, since: float | None) -> None:
         """Count a row whose line stands behind the state that this tally was restored from.
@@ -244,7 +244,7 @@ class Tally:
         return {
             "sessions": self.sessions,
             "statuses": {status.value: self._statuses[status] for status in Status},
-            "causes": self._causes.state(),
+            "causes": self.causes.state(),
             "requests": self.requests,
             "retries": self.retries,
             "unanswered": self.unanswered,
@@ -272,10 +272,10 @@ class Tally:
         self.latency = Latency.restored(state["latency"])
         self._statuses.update({Status(name): count for name, count in state["statuses"].items()})
         self._rows = self.settled_rows
-        self._causes = Causes.restored(state["causes"])
+        self.causes = Causes.restored(state["causes"])
         self._gaps, self._possible, self._last_span = state["gaps"], state["possible"], _Span(**state["span"])
         busiest = state["busiest"]
-        if self._causes.rows != self.failed_rows or self.retries > self.requests:
+        if self.causes.rows != self.failed_rows or self.retries > self.requests:
             raise ValueError("the numbers of the tally contradict each other")
         if self._last_span.possible < 0 or busiest["at"] > _LAST_SECOND:
             raise ValueError("the times of the tally cannot be")
@@ -338,7 +338,7 @@ class Tally:
             "pauses": self.pauses,
             "latency_ms": self._latency_ms(),
             "rate": self._rate(),
-            "failures": self._causes.told(),
+            "failures": self.causes.told(),
         }
         if settings is not None:
             summary["settings"] = dict(settings)

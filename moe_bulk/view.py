@@ -104,6 +104,11 @@ class RunView:
         return self._engine.agenda.lanes.parked
 
     @property
+    def pauses(self) -> int:
+        """How often everybody had to wait because the service asked for it, in all sessions so far."""
+        return self._run.pauses
+
+    @property
     def settled_at(self) -> float | None:
         """When this session last settled a row, epoch seconds."""
         return self._run.settled_at

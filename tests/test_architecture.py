@@ -69,6 +69,7 @@ ROOMS = """
     meter
     screen
     progress          awaits
+    metrics           awaits
     sandbox           awaits
     settings
     display           awaits

@@ -44,6 +44,7 @@ OPTIONS = (
     "if-changed",
     "keep-runs",
     "progress",
+    "metrics-file",
     "json",
     "verbose",
     "quiet",

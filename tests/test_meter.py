@@ -27,7 +27,14 @@ def a_view(**more: object) -> RunView:
     for at in range(3):
         tally.sent(float(at))
     known = {"tally": tally, "bytes_read": (0, None), "rows_expected": None, "in_flight": 3, "retrying": 0, "parked": 0}
-    known |= {"waits_for": Waits.PACE, "pace_share": 1.0, "rate": Rate(), "seconds_writing": 0.0, "run_id": "abc"}
+    known |= {
+        "waits_for": Waits.PACE,
+        "pace_share": 1.0,
+        "rate": Rate(),
+        "seconds_writing": 0.0,
+        "run_id": "abc",
+        "pauses": 0,
+    }
     return cast("RunView", SimpleNamespace(**(known | more)))
 
 

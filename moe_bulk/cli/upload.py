@@ -22,6 +22,7 @@ from moe_bulk.settings import one_destination, read_key_file
 
 if TYPE_CHECKING:
     from moe_bulk.known import ChangedOnly
+    from moe_bulk.metrics import MetricsFile
     from moe_bulk.uploader import PaceOf
 
 SANDBOX_IN_FLIGHT = 128
@@ -80,6 +81,7 @@ class _Upload:
             timeout=parse_duration(pacing.timeout), in_flight=in_flight, ca_bundle=destination.ca_bundle
         )
         self._changed_only = _changed_only(changes)
+        self._metrics = _metrics(output.metrics_file)
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
         # Asked for before there is an event loop, which would keep Ctrl-C at the prompt for itself.
         self._credentials = None if destination.sandbox else self._real_credentials()
@@ -100,7 +102,7 @@ class _Upload:
             )
             plan = self._plan(credentials) if shown.verbose else ""
             manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet)
-            display = Display(uploader, manner, plan=plan, steps=next_steps(sys.argv))
+            display = Display(uploader, manner, plan=plan, steps=next_steps(sys.argv), metrics=self._metrics)
             try:
                 async with display:
                     summary = await uploader.run(
@@ -152,6 +154,16 @@ class _Upload:
         if not key:
             raise ConfigError("no API key: set MOENGAGE_API_KEY, or name a file that holds it with --api-key-file")
         return key
+
+
+def _metrics(file: str | None) -> MetricsFile | None:
+    if file is None:
+        return None
+    try:
+        from moe_bulk.metrics import MetricsFile  # noqa: PLC0415  brings prometheus_client, where it is installed
+    except ImportError as error:
+        raise ConfigError(str(error)) from None
+    return MetricsFile(file)
 
 
 def _changed_only(said: Changes) -> ChangedOnly | None:
