@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from moe_bulk.outcome import Result as Result
     from moe_bulk.outcome import Status as Status
     from moe_bulk.record import Position as Position
-    from moe_bulk.run import RunView as RunView
     from moe_bulk.tally import Summary as Summary
     from moe_bulk.uploader import Results as Results
     from moe_bulk.uploader import Uploader as Uploader
     from moe_bulk.uploader import upload as upload
+    from moe_bulk.view import RunView as RunView
 
     __version__: str
 else:  # a checker that saw this would believe any name
@@ -89,9 +89,9 @@ _ROOMS = {
     "known": ("ChangedOnly",),
     "outcome": ("Attempt", "Result", "Status"),
     "record": ("Position",),
-    "run": ("RunView",),
     "tally": ("Summary",),
     "uploader": ("Results", "Uploader", "upload"),
+    "view": ("RunView",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -105,7 +105,11 @@ class Causes:
 
     def told(self) -> list[Failures]:
         """The causes, the most frequent first."""
-        return sorted((cause.said.copy() for cause in self._causes.values()), key=lambda said: -said["count"])
+        return sorted(self.as_they_came(), key=lambda said: -said["count"])
+
+    def as_they_came(self) -> list[Failures]:
+        """The causes in the order in which they came up; another thread may ask."""
+        return [cause.said.copy() for cause in list(self._causes.values())]
 
     def state(self) -> list[dict[str, object]]:
         """What `restored` needs, as JSON can hold it."""

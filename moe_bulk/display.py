@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import select
+import shlex
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, Self, TextIO, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, Self, TextIO
 
 from moe_bulk.errors import AGAIN, Interrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
     from anyio.abc import TaskGroup, TaskStatus
 
+    from moe_bulk.metrics import MetricsFile
     from moe_bulk.progress import Mode
-    from moe_bulk.run import RunView
     from moe_bulk.tally import Summary
     from moe_bulk.uploader import Uploader
+    from moe_bulk.view import RunView
+
+LETTERS = "{dead letters}"
 
 WARN_SECONDS = 1.0
 """How soon people are told of what is found while the run goes on."""
@@ -61,6 +68,14 @@ class Unbreakable:
         return self._stream.fileno()
 
     @property
+    def ready(self) -> bool:
+        """False while writing would wait: a full pipe, a terminal that was stopped with Ctrl-S, a dead connection."""
+        try:
+            return bool(select.select([], [self.fileno()], [], 0)[1])
+        except (OSError, ValueError):  # no descriptor: nothing that waits
+            return True
+
+    @property
     def encoding(self) -> str:
         """What it can show."""
         return getattr(self._stream, "encoding", None) or "utf-8"
@@ -96,19 +111,58 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     return tuple(each for each in asked if signal.getsignal(each) is not signal.SIG_IGN)
 
 
+@dataclass(frozen=True, slots=True)
+class NextSteps:
+    """What to type after a run: the command that goes on, and the one that sends a file of dead letters again."""
+
+    go_on: str = ""
+    """Empty where nobody can know: then it is the same command again."""
+    resend: tuple[str, ...] = ("moe-bulk", "upload", LETTERS)
+    """Its words, with `LETTERS` in the place of the file."""
+
+    def resending(self, letters: Path) -> str:
+        """The command that sends these dead letters again."""
+        return shlex.join(str(letters) if word == LETTERS else word for word in self.resend)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a run is shown: its progress, its summary as JSON on standard output, only what went wrong, as a log."""
+
+    mode: Mode = "auto"
+    as_json: bool = False
+    quiet: bool = False
+    as_log: bool = False
+
+
 class Display:
     """Shows a run and obeys signals while it goes on: the first stops it orderly, the second leaves at once.
 
     Enter it around the run, `begin` it with the run's view, and `end` it after it was left. `plan` is said first.
     """
 
-    def __init__(self, uploader: Uploader, mode: Mode, *, as_json: bool, quiet: bool, plan: str = "") -> None:
+    def __init__(
+        self,
+        uploader: Uploader,
+        manner: Manner,
+        *,
+        plan: str = "",
+        steps: NextSteps | None = None,
+        metrics: MetricsFile | None = None,
+    ) -> None:
+        from moe_bulk.progress import resolved  # noqa: PLC0415
+        from moe_bulk.screen import Screen  # noqa: PLC0415
+
         self._uploader = uploader
-        self._mode: Mode = mode
-        self._as_json = as_json
-        self._quiet = quiet
-        self._plan = plan
         self._people = Unbreakable(sys.stderr)
+        self._mode: Mode = "none" if manner.quiet else resolved(manner.mode, self._people)
+        self._screen = Screen(self._people)
+        self._as_json = manner.as_json
+        self._quiet = manner.quiet
+        self._as_log = manner.as_log
+        self._plan = plan
+        self._steps = steps or NextSteps()
+        self._metrics = metrics
         self._stopping = False
         self._warned: set[str] = set()
         self._view: RunView | None = None
@@ -130,6 +184,7 @@ class Display:
     ) -> bool | None:
         assert self._tasks is not None  # noqa: S101  it was entered
         self._tasks.cancel_scope.cancel()
+        self._screen.clear()
         # The body's own exception leaves as itself, not in a group; only a cancellation is the group's affair.
         if kind is None or issubclass(kind, Exception):
             await self._tasks.__aexit__(None, None, None)
@@ -148,29 +203,39 @@ class Display:
             self._say(self._plan)
         if view.sessions > 1:
             self._say(f"Going on with {view.tally.settled_rows:,} rows settled before")
+        if self._metrics is not None:
+            self._metrics.begin(view)
+            if self._tasks is not None:
+                self._tasks.start_soon(self._metrics.keep)
         self._warn()
         if self._tasks is not None and not self._quiet:
-            self._tasks.start_soon(show, view, self._mode, cast("TextIO", self._people))
+            self._tasks.start_soon(show, view, self._mode, self._people, self._screen, self._uploader.epoch)
             self._tasks.start_soon(self._keep_warning)
 
     def end(self) -> None:
         """The run is over, one way or the other."""
         if self._view is None or self._view.summary is None:
             return
+        if self._metrics is not None:
+            self._metrics.write()
         self._warn()
         if self._mode == "json" and not self._quiet:
             import orjson  # noqa: PLC0415
 
-            from moe_bulk.progress import Meter  # noqa: PLC0415
+            from moe_bulk.meter import Meter  # noqa: PLC0415
 
-            self._people.say(orjson.dumps(Meter(self._view).snapshot()).decode())
+            self._people.say(orjson.dumps(Meter(self._view).snapshot(self._uploader.epoch())).decode())
         self._sum_up(self._view.summary, self._view.folder)
+        self._screen.clear()
 
     def nothing_to_do(self, summary: Summary, folder: Path) -> None:
         """There was a finished run of the same: its summary once more. Where there was a run to show, it was shown."""
         if self._view is None:
             self._say(f"Finished before, in {folder}: nothing is sent. To send everything again, add --fresh")
             self._sum_up(summary, folder)
+            self._screen.clear()
+            if self._metrics is not None:
+                self._metrics.finished_before(summary)
 
     def _sum_up(self, summary: Summary, folder: Path) -> None:
         import orjson  # noqa: PLC0415
@@ -179,21 +244,35 @@ class Display:
 
         for line in lines(summary):
             self._say(line)
-        if "stopped" in summary:
-            if summary["exit_code"] <= 1:  # of all else an error tells
-                self._say(f"Not finished: {summary['stopped']}")
-        elif summary["failures"]:
-            self._say(f"Failed rows, to correct and upload again: {folder / 'dead-letter.ndjson'}")
+        for line in self._next(summary, folder):
+            self._say(line)
         if self._as_json:
             Unbreakable(sys.stdout).say(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+
+    def _next(self, summary: Summary, folder: Path) -> Iterator[str]:
+        """Where everything is, and what to type next."""
+        letters = folder / "dead-letter.ndjson"
+        unfinished = "stopped" in summary
+        yield f"Each row's result: {folder / 'results.ndjson'}"
+        if summary["failures"]:
+            yield f"Failed rows{' so far' if unfinished else ''}: {letters}"
+        if unfinished and summary["exit_code"] <= 1:  # of all else an error tells
+            yield f"Not finished: {summary['stopped']}"
+        elif unfinished:
+            yield f"To go on: {self._steps.go_on or AGAIN}"
+        elif summary["failures"]:
+            yield f"To send them again, corrected or not: {self._steps.resending(letters)}"
 
     def _say(self, text: str) -> None:
         """Tell people; machines that read the progress as JSON get nothing else."""
         if not self._quiet and self._mode != "json":
-            self._people.say(text)
+            self._screen.say(text)
 
     def _warn(self) -> None:
-        for warning in self._view.warnings if self._view is not None else ():
+        found = self._view.warnings if self._view is not None else []
+        if self._metrics is not None and self._metrics.trouble is not None:
+            found.append(self._metrics.trouble)
+        for warning in found:
             if warning not in self._warned:
                 self._warned.add(warning)
                 self._say(f"Note: {warning}")
@@ -224,5 +303,7 @@ class Display:
 
 def leave_now(code: int) -> NoReturn:
     """End the process without waiting for anything."""
-    Unbreakable(sys.stderr).say("")
+    stderr = Unbreakable(sys.stderr)
+    if stderr.ready:
+        stderr.say("")
     os._exit(code)

@@ -79,6 +79,8 @@ class Engine:
         """Rung when there may be another entry to send."""
         self._over = Bell()
         """Rung when a request is over or a channel halted."""
+        self.gate = ""
+        """What whoever stands at the gate waits for at this moment: an `entry`, the `pace`, a `slot`, or nothing."""
         self._error: RunStopped | None = None
         self.bug: Exception | None = None
         """What ended a task of the engine that nothing should have ended; whoever waits here is cancelled for it."""
@@ -153,6 +155,11 @@ class Engine:
     def in_flight(self) -> int:
         """Requests on their way."""
         return len(self._on_their_way)
+
+    @property
+    def most_in_flight(self) -> int:
+        """As many requests may be on their way."""
+        return self._most_in_flight
 
     @property
     def stopped_by(self) -> RunStopped | None:
@@ -246,7 +253,9 @@ class Engine:
 
     async def _next_turn(self) -> tuple[Entry, Slot] | None:
         while (entry := await self._next_entry()) is not None:
+            self.gate = "pace"  # nobody sees it where the pace does not keep it waiting
             await self._pace.token(self._clock.now())
+            self.gate = ""
             slot = await self._permission(entry)
             if slot is not None:
                 self._policy.outage.sending(entry)
@@ -268,7 +277,9 @@ class Engine:
                 self.agenda.ask_again(entry)
                 continue
             due = self.agenda.next_due()
+            self.gate = "entry"
             await self._queued.wait(None if due is None else due - now)
+            self.gate = ""
         return None
 
     async def _permission(self, entry: Entry) -> Slot | None:
@@ -285,7 +296,9 @@ class Engine:
                         return slot
                     self._pace.guard.given_up(slot, self._clock.now())  # what is sent now may arrive when it has passed
                 again = self._pace.send_at(now)
+            self.gate = "slot"
             await self._over.wait(None if again is None else again - now)
+            self.gate = ""
         return None
 
     def _admit(self, entry: Entry) -> None:

@@ -122,6 +122,9 @@ class Output:
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"], option("How to show the run while it goes on.")
     ] = "auto"
+    metrics_file: Annotated[
+        str | None, option("Write metrics for Prometheus into this file, every 15 s and at the end.")
+    ] = None
     json: Annotated[bool, option("Print the summary as JSON on standard output.")] = False
     verbose: Annotated[
         bool,

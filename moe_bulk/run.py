@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from typing import TYPE_CHECKING, Protocol
+from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import anyio
 
+from moe_bulk.amounts import size
 from moe_bulk.checkpoint import Checkpoint
 from moe_bulk.clock import boot_id
 from moe_bulk.columns import Unsent
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from moe_bulk.engine import Engine
-    from moe_bulk.intake import Intake
     from moe_bulk.outcome import Attempt, Result
     from moe_bulk.record import Position, Record
     from moe_bulk.rundir import RunFolder
@@ -51,6 +52,10 @@ class Run:
         self._settled_before, self._failed_before = self.tally.settled_rows, self.tally.failed_rows
         self._dead_letters: int | None = None
         """The length of the dead letters once they have been filled in: nothing is written behind them any more."""
+        self.seconds_writing = 0.0
+        """How long writing results took so far, while nothing else could go on."""
+        self.settled_at: float | None = None
+        """When this session last settled a row, epoch seconds."""
         self._synced = self._journal.results.written
         self._told = self.tally.requests
         """As many requests as there had been when it was saved."""
@@ -63,6 +68,22 @@ class Run:
     def folder(self) -> Path:
         """Where it is written."""
         return self._folder.path
+
+    @property
+    def started_at(self) -> float:
+        """When its first session began, epoch seconds."""
+        return self._started_at
+
+    @property
+    def id(self) -> str:
+        """What tells it from other runs, the same in all its sessions: twelve hexadecimal digits."""
+        known = [self._started_at, self._job.settings, list(self._job.intake.labels)]
+        return blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+    @property
+    def pauses(self) -> int:
+        """How often everybody had to wait, in all sessions so far."""
+        return self._pauses_before + self._job.pauses()
 
     @property
     def moved_to(self) -> Path | None:
@@ -97,10 +118,13 @@ class Run:
 
     def record(self, batch: Sequence[Result]) -> None:
         """Write results as they settle, dead letters first; raises JournalError where the disk does not take them."""
+        begun = self._job.clock.now()
         self._journal.record(batch)
+        self.seconds_writing += self._job.clock.now() - begun
         for result in batch:
             self.tally.settled(result)
             self._settled.settle(result.position)
+        self.settled_at = self._job.clock.epoch()
 
     def too_many(self) -> TooManyFailures | None:
         """The error to stop with, once more rows of this session have failed than allowed."""
@@ -156,7 +180,7 @@ class Run:
         snapshot = self._settled.snapshot()
         if snapshot.size > MOST_RANGES:
             return None
-        self.tally.pauses = self._pauses_before + self._job.pauses()
+        self.tally.pauses = self.pauses
         tally, at = self.tally.state(), self._job.clock.now()
         busy = self._job.busy(at, self.tally.sessions)
         results, dead_letters = self._journal.lengths
@@ -194,7 +218,7 @@ class Run:
         free = self._folder.free_bytes()
         if needed > free and not self.warnings:
             self.warnings.append(
-                f"the results will need about {_size(needed)} more in {self.folder}, and {_size(free)} are free: make "
+                f"the results will need about {size(needed)} more in {self.folder}, and {size(free)} are free: make "
                 "room there. When the disk is full the run stops, and goes on when there is room"
             )
 
@@ -280,84 +304,9 @@ class Run:
         )
 
 
-def _size(count: float) -> str:
-    """`4.9 GB`: bytes as people say them."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.{0 if unit == 'bytes' else 1}f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
-
-
 def _trouble(work: Callable[[], None]) -> JournalError | None:
     try:
         work()
     except JournalError as error:
         return error
     return None
-
-
-class PaceView(Protocol):
-    """What there is to see of the pace."""
-
-    @property
-    def paused(self) -> bool:
-        """True while everybody waits because the service asked for it."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What people should know about the pace that is shared with other processes."""
-
-
-class RunView:
-    """One run while it goes on, for those who show it; nothing here can be changed."""
-
-    def __init__(self, run: Run, intake: Intake, engine: Engine, pace: PaceView) -> None:
-        self.tally = run.tally
-        self.folder = run.folder
-        self.moved_to = run.moved_to
-        """Where an earlier run in this folder went, if there was one."""
-        self._run = run
-        self._intake = intake
-        self._engine = engine
-        self._pace = pace
-
-    @property
-    def summary(self) -> Summary | None:
-        """The summary, once the run has ended one way or the other."""
-        return self._run.summary
-
-    @property
-    def sessions(self) -> int:
-        """How often the run was begun or taken up again."""
-        return self._run.tally.sessions
-
-    @property
-    def warnings(self) -> list[str]:
-        """What people should know about the input, the disk and the pace, so far."""
-        return [*self._pace.notes, *self._intake.warnings, *self._run.warnings]
-
-    @property
-    def bytes_read(self) -> tuple[int, int | None]:
-        """Bytes of the input read so far and in all, where that is known."""
-        return self._intake.progress
-
-    @property
-    def in_flight(self) -> int:
-        """Requests on their way."""
-        return self._engine.in_flight
-
-    @property
-    def retrying(self) -> int:
-        """Rows that wait to be tried again."""
-        return self._engine.agenda.retrying
-
-    @property
-    def waits_for(self) -> str:
-        """What keeps the run from going faster now: `outage`, `pause`, `user`, `order`, or nothing but the pace."""
-        if self._engine.outage:
-            return "outage"
-        if self._pace.paused:
-            return "pause"
-        agenda = self._engine.agenda
-        return "user" if agenda.held_back else "order" if agenda.lanes.full else ""

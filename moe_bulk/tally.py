@@ -11,6 +11,7 @@ from moe_bulk.causes import Causes, Failures, shown
 from moe_bulk.latency import Latency
 from moe_bulk.outcome import FAILED, FORMAT, Status
 from moe_bulk.timeline import Timeline
+from moe_bulk.usage import used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -135,7 +136,7 @@ class Tally:
         self._limit, self._per, self._epoch = limit, per, epoch
         self._rows = 0
         self._statuses: Counter[Status] = Counter()
-        self._causes = Causes()
+        self.causes = Causes()
         self._span = _Span(limit / per)
         self._last_span = _Span(limit / per)
         self._gaps, self._possible = 0, 0.0
@@ -165,7 +166,7 @@ class Tally:
         """Count the last word on a row."""
         self._statuses[result.status] += 1
         if result.failed:
-            self._causes.add(result)
+            self.causes.add(result)
 
     def read_back(self, result: Result, since: float | None) -> None:
         """Count a row whose line stands behind the state that this tally was restored from.
@@ -206,7 +207,7 @@ class Tally:
         return {
             "sessions": self.sessions,
             "statuses": {status.value: self._statuses[status] for status in Status},
-            "causes": self._causes.state(),
+            "causes": self.causes.state(),
             "requests": self.requests,
             "retries": self.retries,
             "unanswered": self.unanswered,
@@ -241,10 +242,10 @@ class Tally:
         self.latency = Latency.restored(state["latency"])
         self._statuses.update({Status(name): count for name, count in state["statuses"].items()})
         self._rows = self.settled_rows
-        self._causes = Causes.restored(state["causes"])
+        self.causes = Causes.restored(state["causes"])
         self._gaps, self._possible, self._last_span = state["gaps"], state["possible"], _Span(**state["span"])
         busiest = state["busiest"]
-        if self._causes.rows != self.failed_rows or self.retries > self.requests:
+        if self.causes.rows != self.failed_rows or self.retries > self.requests:
             raise ValueError("the numbers of the tally contradict each other")
         if self._last_span.possible < 0 or busiest["at"] > _LAST_SECOND:
             raise ValueError("the times of the tally cannot be")
@@ -308,7 +309,7 @@ class Tally:
             "pauses": self.pauses,
             "latency_ms": self._latency_ms(),
             "rate": self._rate(),
-            "failures": self._causes.told(),
+            "failures": self.causes.told(),
         }
         if settings is not None:
             summary["settings"] = dict(settings)
@@ -359,15 +360,15 @@ def lines(summary: Summary) -> list[str]:
 
 def _requests(summary: Summary) -> list[str]:
     rate, latency = summary["rate"], summary["latency_ms"]
+    seconds = summary["ended_at"] - summary["started_at"] if summary["sessions"] == 1 else None
     said = [f"Sent {summary['requests']:,} requests ({summary['retries']:,} retries, {summary['pauses']:,} pauses)"]
-    at, share = rate["busiest_window"]["at"], rate["used_share"]
-    if at is not None:
+    if (at := rate["busiest_window"]["at"]) is not None:
         began = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        used = "" if share is None else f"{share:.1%} of the limit was used; "
         said.append(
             f"At most {rate['busiest_window']['count']:,} in any {rate['per']:g} s (from {began}), "
-            f"the limit is {rate['limit']:,}; {used}".rstrip("; ")
+            f"the limit is {rate['limit']:,}"
         )
+        said += used(summary["requests"], rate["limit"], rate["per"], rate["used_share"], seconds)
     if latency["p50"] is not None:
         said.append("Answers took " + ", ".join(f"{ms:,.0f} ms ({name})" for name, ms in latency.items()))
     return said

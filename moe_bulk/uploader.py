@@ -25,11 +25,12 @@ from moe_bulk.naming import default_out
 from moe_bulk.pacing import Pace
 from moe_bulk.retry import Policy
 from moe_bulk.reuse import settings_that_matter
-from moe_bulk.run import Run, RunView
+from moe_bulk.run import Run
 from moe_bulk.rundir import RunFolder, refuse_unfinished_letters
 from moe_bulk.sources import QUERY
 from moe_bulk.standing import Job, Standing, Terms, take_up, version
 from moe_bulk.users import Users
+from moe_bulk.view import RunView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -168,6 +169,15 @@ class Uploader:
     def paused(self) -> bool:
         """True while everybody waits because the service asked for it."""
         return self._clock.now() < self._pace.throttle.paused_until
+
+    def epoch(self) -> float:
+        """The time of day by the Uploader's clock, epoch seconds."""
+        return self._clock.epoch()
+
+    @property
+    def pace_share(self) -> float:
+        """How much of the limit the pace makes use of: less than 1 for a while after the service said 429."""
+        return self._pace.throttle.share(self._clock.now())
 
     def stop(self, error: RunStopped) -> None:
         """Stop orderly: send no more, take in what is on its way (at most 8 s), then raise `error` in every stream."""

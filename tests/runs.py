@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from moe_bulk.config import Network, Retry
     from moe_bulk.intake import Rows
-    from moe_bulk.run import RunView
     from moe_bulk.tally import Summary
+    from moe_bulk.view import RunView
 
 FAST = Rate(1_000_000, per=60)
 HEADER = b"customer_id,device_id,platform,push_id\n"

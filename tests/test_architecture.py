@@ -21,6 +21,7 @@ ROOT = Path(moe_bulk.__file__).parent
 ROOMS = """
     errors
     clock
+    amounts
     config
     device
     record
@@ -45,11 +46,13 @@ ROOMS = """
     channel           awaits
     gate              awaits
     engine            awaits
+    waiting
     deadletter
     intake            awaits
     causes
     latency
     timeline
+    usage
     tally
     journal
     naming
@@ -66,11 +69,15 @@ ROOMS = """
     standing          awaits
     run               awaits
     checking
+    view
     feeding           awaits
     screening         awaits
     uploader          awaits
     doctor            awaits
+    meter
+    screen
     progress          awaits
+    metrics           awaits
     sandbox           awaits
     settings
     display           awaits

@@ -42,6 +42,7 @@ OPTIONS = (
     "if-changed",
     "keep-runs",
     "progress",
+    "metrics-file",
     "json",
     "verbose",
     "quiet",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 import pytest
 
-from moe_bulk.display import Display, Unbreakable, let_go_of, stop_signals
+from moe_bulk.display import Display, Manner, NextSteps, Unbreakable, let_go_of, stop_signals
 from moe_bulk.errors import Interrupted
 from moe_bulk.intake import Reading
 from tests.fake_service import FakeService, device, devices
@@ -138,6 +138,9 @@ def test_ignored_signals_stay_ignored() -> None:
 ROWS: list[Mapping[str, object]] = [{"customer_id": "guest", "colour": "blue"}, *devices(3)]
 
 
+STEPS = NextSteps("moe-bulk upload x.csv --rate 5/s")
+
+
 def shown(
     out: Path, capsys: pytest.CaptureFixture[str], mode: Mode = "plain", rows: Rows = ROWS, **more: bool | str
 ) -> tuple[list[str], str]:
@@ -145,8 +148,9 @@ def shown(
 
     async def main() -> None:
         async with FakeService().uploader() as uploader:
-            said: dict[str, Any] = {"as_json": False, "quiet": False, **more}
-            display = Display(uploader, mode, **said)
+            said: dict[str, Any] = {**more}
+            plan = said.pop("plan", "")
+            display = Display(uploader, Manner(mode, **said), plan=plan, steps=STEPS)
             try:
                 async with display:
                     summary = await uploader.run(rows, out=out, watch=display.begin)
@@ -165,7 +169,11 @@ def test_a_run_is_shown_from_beginning_to_end(tmp_path: Path, capsys: pytest.Cap
     lines, nothing = shown(out, capsys, plan="The plan")
     assert [f"Results go to {out}", "The plan"] == lines[:2]
     assert "Note: field 'colour' is not sent: it is none of the API's." in lines
-    assert f"Failed rows, to correct and upload again: {out / 'dead-letter.ndjson'}" == lines[-1]
+    assert [
+        f"Each row's result: {out / 'results.ndjson'}",
+        f"Failed rows: {out / 'dead-letter.ndjson'}",
+        f"To send them again, corrected or not: moe-bulk upload {out / 'dead-letter.ndjson'}",
+    ] == lines[-3:]
     assert "" == nothing
     again, _ = shown(out, capsys)
     assert f"Finished before, in {out}: nothing is sent. To send everything again, add --fresh" == again[0]
@@ -226,6 +234,7 @@ def test_signals_stop_a_run(
         shown(tmp_path / "x.run", capsys, rows=rows())
     told = capsys.readouterr().err
     assert "SIGTERM: taking in what is on its way (8 s at most)" in told
+    assert told.endswith("To go on: moe-bulk upload x.csv --rate 5/s\n")
     assert [143] * (signals - 1) == left
 
 
@@ -240,7 +249,7 @@ def test_a_signal_before_the_run_began_leaves_at_once(monkeypatch: pytest.Monkey
 
     async def main() -> None:
         async with FakeService().uploader() as uploader:
-            Display(uploader, "none", as_json=False, quiet=True)._obey(signal.SIGINT)
+            Display(uploader, Manner("none", quiet=True))._obey(signal.SIGINT)
 
     run_virtually(main)
     assert [130] == codes
@@ -256,7 +265,7 @@ def test_a_display_that_cannot_be_entered_leaves_nothing(monkeypatch: pytest.Mon
 
     async def main() -> None:
         async with FakeService().uploader() as uploader:
-            display = Display(uploader, "none", as_json=False, quiet=True)
+            display = Display(uploader, Manner("none", quiet=True))
             with pytest.raises(ZeroDivisionError):
                 await display.__aenter__()
             display.end()

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from moe_bulk.intake import Rows
     from moe_bulk.outcome import Attempt, Result
-    from moe_bulk.run import RunView
+    from moe_bulk.view import RunView
 
 Fed: TypeAlias = "Callable[[], Rows]"
 """Gives the rows, as a command does that is given again."""

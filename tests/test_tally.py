@@ -204,7 +204,8 @@ def test_lines_for_people() -> None:
     expected = [
         "Read 1,234 rows: 1 accepted, 1 invalid, 1,232 unsettled",
         "Sent 2 requests (1 retries, 3 pauses)",
-        "At most 2 in any 60 s (from 1970-01-12 13:46:40Z), the limit is 60; 50.0% of the limit was used",
+        "At most 2 in any 60 s (from 1970-01-12 13:46:40Z), the limit is 60",
+        "It took 10 s, at 12 a minute",
         "Answers took 100 ms (p50), 100 ms (p95), 100 ms (p99)",
         "  1 invalid: push_id … is empty (first: line 7). Fill in push_id, or leave these rows out",
     ]
@@ -218,7 +219,10 @@ def test_lines_of_short_runs() -> None:
     tally.sent(0.0)
 
     assert empty == ["Read 0 rows: nothing to do", "Sent 0 requests (0 retries, 0 pauses)"]
-    assert lines(summary_of(tally))[2] == "At most 1 in any 60 s (from 1970-01-01 00:00:00Z), the limit is 60"
+    assert lines(summary_of(tally))[2:] == [
+        "At most 1 in any 60 s (from 1970-01-01 00:00:00Z), the limit is 60",
+        "It took 10 s, at 6 a minute",
+    ]
 
 
 def test_lines_tell_of_sessions() -> None:

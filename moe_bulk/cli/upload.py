@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from moe_bulk.cli.again import next_steps
 from moe_bulk.cli.app import app
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
@@ -18,6 +20,7 @@ from moe_bulk.options import CONFIG, Changes, Destination, Input, Output, Pacing
 if TYPE_CHECKING:
     from moe_bulk.config import Credentials
     from moe_bulk.known import ChangedOnly
+    from moe_bulk.metrics import MetricsFile
     from moe_bulk.uploader import PaceOf
 
 
@@ -76,6 +79,7 @@ class _Upload:
             timeout=parse_duration(pacing.timeout), in_flight=in_flight, ca_bundle=destination.ca_bundle
         )
         self._changed_only = _changed_only(changes)
+        self._metrics = _metrics(output.metrics_file)
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
         self._credentials = real_credentials(destination, may_ask="-" not in self._sources)
 
@@ -91,7 +95,7 @@ class _Upload:
 
     async def carry_out(self) -> int:
         """Deliver, show it, say what came of it."""
-        from moe_bulk.display import Display  # noqa: PLC0415  the rest of the program
+        from moe_bulk.display import Display, Manner  # noqa: PLC0415  the rest of the program
         from moe_bulk.naming import default_out  # noqa: PLC0415
         from moe_bulk.uploader import Uploader  # noqa: PLC0415
 
@@ -104,7 +108,8 @@ class _Upload:
                 Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network, pace=self._pace)
             )
             plan = self._plan(credentials) if shown.verbose else ""
-            display = Display(uploader, shown.progress, as_json=shown.json, quiet=shown.quiet, plan=plan)
+            manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet)
+            display = Display(uploader, manner, plan=plan, steps=next_steps(sys.argv), metrics=self._metrics)
             try:
                 async with display:
                     summary = await uploader.run(
@@ -130,6 +135,16 @@ class _Upload:
             f"{self._network.most_in_flight} in flight, {self._network.timeout:g} s a request, "
             f"{self._retry.tries} tries a row"
         )
+
+
+def _metrics(file: str | None) -> MetricsFile | None:
+    if file is None:
+        return None
+    try:
+        from moe_bulk.metrics import MetricsFile  # noqa: PLC0415  brings prometheus_client, where it is installed
+    except ImportError as error:
+        raise ConfigError(str(error)) from None
+    return MetricsFile(file)
 
 
 def _changed_only(said: Changes) -> ChangedOnly | None:

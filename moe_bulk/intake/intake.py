@@ -32,6 +32,7 @@ class Intake:
         found = checked(rows)
         self._reader = Reader(reading.columns)
         self._left = reading.limit
+        self._read_out = False
         self._input: InThreads | FromMemory
         if isinstance(found, (Files, Query)):
             self._input = InThreads(FromFiles(found, self._reader, reading.format, keep_in))
@@ -67,6 +68,11 @@ class Intake:
     def cut(self) -> bool:
         """True when the limit may have left rows unread."""
         return self._left == 0
+
+    @property
+    def ended(self) -> bool:
+        """True when no more rows come: all are read, or as many as the limit allows."""
+        return self._read_out or self.cut
 
     async def open(self) -> None:
         """Look at each file and its header, so that what is wrong with one is said before the first request."""
@@ -104,3 +110,4 @@ class Intake:
                 yield taken
                 if not self._left:
                     return
+        self._read_out = True

@@ -1,0 +1,37 @@
+"""Amounts as people say them."""
+
+from __future__ import annotations
+
+import pytest
+
+from moe_bulk.amounts import duration, size
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (4.9e9, "4.9 GB"), (1.234e15, "1,234.0 TB")],
+)
+def test_sizes(count: float, expected: str) -> None:
+    """In the unit that leaves few digits."""
+    assert expected == size(count)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0 s"),
+        (0.26, "0.3 s"),
+        (9.94, "9.9 s"),
+        (9.99, "10 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (95, "1 min 35 s"),
+        (3600, "1 h"),
+        (30_000, "8 h 20 min"),
+        (86_399.9, "1 d"),
+        (200_000, "2 d 7 h"),
+    ],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    """In two units at most."""
+    assert expected == duration(seconds)
