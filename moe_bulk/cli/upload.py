@@ -49,9 +49,9 @@ def upload(
     same command goes on where it stopped; nothing is lost, nothing settled twice.
     """
     del config  # read before the arguments were
-    import asyncio  # noqa: PLC0415  --help needs no event loop
+    from moe_bulk.cli import loop  # noqa: PLC0415  --help needs no event loop
 
-    return asyncio.run(_Upload(tuple(source or ()), destination, pacing, reading, changes, output).carry_out())
+    return loop.run(_Upload(tuple(source or ()), destination, pacing, reading, changes, output).carry_out())
 
 
 class _Upload:
