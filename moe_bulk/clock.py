@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Linux: random(4)."""
 
+_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+"""macOS has none: there it is mach_absolute_time, which stops while asleep."""
+
 
 def boot_id() -> str | None:
     """Which start of the machine this is: boot-clock times of another one mean nothing now; None where nobody tells."""
@@ -24,9 +27,7 @@ def boot_id() -> str | None:
 
 def boot_seconds() -> float:
     """Seconds since the machine started, its time asleep included where the system can tell (Linux)."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()  # pragma: no cover  macOS: mach_absolute_time, which stops while asleep
+    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)

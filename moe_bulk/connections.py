@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 15.0
 """How long an unused connection is kept: shorter than any server or load balancer waits before it closes one."""
+NAMES_SECONDS = 10
+"""How long a name's addresses are known; then a new connection asks again, for runs of days outlive them."""
 
 _LOG = logging.getLogger("httpx")
 """Where httpx tells of each request: whoever listens there hears of those that go the short way, too."""
@@ -78,9 +80,13 @@ class Connector(aiohttp.TCPConnector):
     """Tells the attempt which connection carries it, so that giving up can abort it, and lets no socket linger."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
-        # No limit here: a request must never queue behind a slot that was already taken. Names are looked up again
-        # after ten seconds (aiohttp's default), for runs of days.
-        super().__init__(limit=0, ssl=context, keepalive_timeout=IDLE_SECONDS, socket_factory=self._open)
+        super().__init__(
+            limit=0,  # a request must never queue behind a slot that was already taken
+            ssl=context,
+            keepalive_timeout=IDLE_SECONDS,
+            ttl_dns_cache=NAMES_SECONDS,
+            socket_factory=self._open,
+        )
         self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def _open(self, address: tuple[Any, ...]) -> socket.socket:

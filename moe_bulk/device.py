@@ -85,6 +85,7 @@ _LONGEST_PLACEHOLDER = max(map(len, _PLACEHOLDERS))
 _BLANKS = " \t\n\r\v\f"
 _EDGES = string.punctuation + string.whitespace + "\u2010\u2013\u2014\u2026\u2212"  # dashes and an ellipsis
 _EDGES_AND_ZERO = _EDGES + "0"
+_NOT_TIGHT = bytes((*range(32), *b" <\x7f"))
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _SQUEEZED = re.compile(r"[\W_]+")
@@ -212,9 +213,7 @@ def _plain_ids(customer_id: str, push_id: str, tight: str) -> bool:
     return (
         tight.isascii()
         and len(tight) < 10_000
-        and " " not in tight
-        and "<" not in tight
-        and tight.isprintable()
+        and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)  # a third of what `isprintable` alone takes
         and len(customer_id) > 1
         and customer_id.lower() not in _FORBIDDEN
         and len(push_id.strip(_EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER

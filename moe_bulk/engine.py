@@ -71,7 +71,10 @@ class Engine:
         self._clock = clock
         self._most_in_flight = in_flight
         self._channels: set[Channel] = set()
-        self._on_their_way: dict[Entry, anyio.CancelScope] = {}
+        self._on_their_way: dict[Entry, asyncio.Task[object] | None] = {}
+        """Whose request is, and the task that waits for its answer."""
+        self._aborted: set[Entry] = set()
+        """Those whose task was told to end."""
         self._workers = 0
         self._idle = 0
         self._gate = Gate()
@@ -183,9 +186,10 @@ class Engine:
             await self._over.wait()
 
     def _abort(self, only: Channel | None = None) -> None:
-        for entry, scope in self._on_their_way.items():
-            if only is None or entry.sender is only:
-                scope.cancel()
+        for entry, task in self._on_their_way.items():
+            if (only is None or entry.sender is only) and task is not None and entry not in self._aborted:
+                self._aborted.add(entry)
+                task.cancel()
 
     @asynccontextmanager
     async def beside(self, work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -352,12 +356,19 @@ class Engine:
         """Make the attempt, so that a stop waits for it and can abort it; no await stands between slot and sending."""
         sender = entry.sender
         sender.on_their_way += 1
-        self._on_their_way[entry] = scope = anyio.CancelScope()
+        # The task itself and no cancel scope: that would cost as much as all else that the engine does for a record.
+        self._on_their_way[entry] = task = asyncio.current_task()
         try:
-            with scope:
-                return await self._attempt(entry.record)
+            return await self._attempt(entry.record)
+        except asyncio.CancelledError:
+            if entry not in self._aborted or (task is not None and task.cancelling() > 1):
+                raise  # somebody else means the task as a whole
             return ABORTED
         finally:
+            if entry in self._aborted:
+                self._aborted.remove(entry)
+                if task is not None:
+                    task.uncancel()
             del self._on_their_way[entry]
             sender.on_their_way -= 1
             if sender.halted:

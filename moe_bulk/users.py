@@ -160,16 +160,18 @@ class _Window:
 
     def add(self, cell: int, end: float, now: float, count: int = 1) -> None:
         """Count a request, or several, until one window after their `end`."""
-        bucket = int(now // self._width)
+        width, size, sums, counts = self._width, self._size, self.sums, self._counts
+        bucket = int(now // width)
         if bucket > self._moved[cell]:
             self._move_on(cell, bucket)
-        of = int(end // self._width)
+        of = bucket if end == now else int(end // width)
         if of >= bucket - BUCKETS:  # else it has passed
-            at = cell * self._size + of % self._size
-            count = min(count, HIGHEST_COUNT - self._counts[at])  # more than any limit is full, whatever it is
-            self._counts[at] += count
-            self.sums[cell] += count
-            self.highest = max(self.highest, self.sums[cell])
+            at = cell * size + of % size
+            if (before := counts[at]) + count > HIGHEST_COUNT:
+                count = HIGHEST_COUNT - before  # more than any limit is full, whatever it is
+            counts[at] = before + count
+            sums[cell] = held = sums[cell] + count
+            self.highest = max(self.highest, held)
 
     def moves_on_at(self, cell: int) -> float:
         """When the oldest bucket is forgotten, or the one being filled if all are empty: what is open may end in it."""

@@ -82,19 +82,22 @@ class Server:
     scheme: str
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 @asynccontextmanager
-async def serving(talk: Callable[[Peer], Awaitable[None]], tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(
+    talk: Callable[[Peer], Awaitable[None]], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Server]:
     """Serve each connection with `talk` while the block runs; what a talk asserts is raised at its end."""
     tasks: list[asyncio.Task[None]] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(listener.getsockname()[1], "https" if tls else "http")
+    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    server = Server(listener.getsockname()[1], "https" if tls else "http", host=host)
 
     async def serve(peer: Peer) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):

@@ -46,12 +46,12 @@ def upload(
     same command goes on where it stopped; nothing is lost, nothing settled twice.
     """
     del config  # read before the arguments were
-    import asyncio  # noqa: PLC0415  --help needs no event loop
+    from moe_bulk.cli import loop  # noqa: PLC0415  --help needs no event loop
 
     command = _Upload(tuple(source or ()), destination, pacing, reading, changes, output)
     if pacing.check_first:
         command.check_first()
-    return asyncio.run(command.carry_out())
+    return loop.run(command.carry_out())
 
 
 class _Upload:

@@ -73,6 +73,8 @@ class Reader:
         self._renamed = self._fields if foreign is None else foreign.fields
         self._where = columns.where
         self._renames = bool(columns.columns or columns.constants)
+        self._is_plain = foreign is None and not columns.where and not self._renames
+        """True where a row's fields are its columns: nearly all rows of such a run take the short way."""
         self._plain = {name: column for name, column in columns.columns.items() if "." not in column}
         self._deep = {name: column for name, column in columns.columns.items() if "." in column}
         self._validate = columns.validate
@@ -132,6 +134,10 @@ class Reader:
         try:
             if NOTE in fields and isinstance(note := fields[NOTE], dict):
                 return self._read_letter(row, fields, note)
+            if self._is_plain and "attributes" not in fields and self._told.issuperset(fields):
+                device = fold(fields, self._validate)
+                if type(device) is Device:
+                    return Record(row, device, self._mapping)
             return self._make(row, fields)
         except Exception as error:  # noqa: BLE001  values of somebody else's classes may raise anything
             return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")

@@ -29,16 +29,16 @@ T = TypeVar("T")
 
 LOOK_AGAIN = 0.25
 """Seconds until a process looks again at what the others do: who came, who died, who was answered."""
+TOLD_SOON = 0.02
+"""Seconds that an end may wait, while others are under way, to be told with the next request: until then it counts."""
 
 LATE = 60.0
 """Seconds that may lie between a process's look at the clock and its look at the file, which another made meanwhile."""
 
-BUSY_WAIT = 0.002
-PATIENCE = 15.0
+BUSY_WAIT, PATIENCE = 0.002, 15.0
 """Seconds of looking at a locked file until it is left to whoever holds the lock and does not go on."""
 
-OPENING_SECONDS = 2.0
-CLOSING_SECONDS = 0.05
+OPENING_SECONDS, CLOSING_SECONDS = 2.0, 0.05
 
 
 class HostSlot(Slot):
@@ -83,6 +83,7 @@ class HostWindow:
         self._turn: float | None = None
         self._again = now
         self._unwritten: list[tuple[HostSlot | None, float]] = []
+        self._under_way, self._written = 0, now
         self._alone: WindowGuard | None = None
         self._is_new = False
         self._not_before = _whole_window(rate, timeout)
@@ -177,6 +178,7 @@ class HostWindow:
                 self._check_times(now)
                 self._look_around(now)
                 self._write_down()
+                self._written = now
                 return self._done(work(self._book))
             except Torn as error:
                 self._begin_again(error, now)
@@ -202,7 +204,7 @@ class HostWindow:
         self._born = book.born
 
     def _write_down(self) -> None:
-        """Note the ends of requests that were over while somebody else was writing."""
+        """Note the ends of requests that nobody was told of yet."""
         while self._unwritten:
             slot, end = self._unwritten.pop()
             if slot is None or slot.taken < self._book.born:
@@ -227,6 +229,7 @@ class HostWindow:
         if self._again > now:
             return None
         self._turn, self._last_taken = None, now
+        self._under_way += 1
         slot = HostSlot(now, now + self._timeout + GRACE)
         book.add(slot.end)
         return slot
@@ -255,7 +258,9 @@ class HostWindow:
         slot.closed = True
         if self._alone is None:
             self._unwritten.append((slot, end))
-            self._try(now, lambda _: None)
+            self._under_way -= 1
+            if not self._under_way or now - self._written >= TOLD_SOON:
+                self._try(now, lambda _: None)
 
     # -- the others ---------------------------------------------------------------------------------------------------
 

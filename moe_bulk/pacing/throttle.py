@@ -45,6 +45,8 @@ class Throttle:
 
     def share(self, now: float) -> float:
         """The share of the full pace to go at, from `FLOOR` to 1."""
+        if not self.pauses:
+            return 1.0
         return min(self._share + max(0.0, now - self.paused_until) * RECOVERY, self._top(now))
 
     def _top(self, now: float) -> float:

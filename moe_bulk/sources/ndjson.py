@@ -52,6 +52,7 @@ class Ndjson:
 
     def _rows(self, piece: Piece) -> Iterator[list[Row]]:
         source, offset, batch = self._name, piece.offset, list[Row]()
+        new = tuple.__new__  # a named tuple's own takes twice as long
         for line, raw in enumerate(piece.data.split(b"\n"), piece.line):
             try:
                 fields = orjson.loads(raw)
@@ -59,7 +60,7 @@ class Ndjson:
                 if raw.strip(BLANKS):
                     batch.append(_refused(Position(source, line, offset), raw, error))
             else:
-                place = Position(source, line, offset)
+                place = new(Position, (source, line, offset, 0))
                 if type(fields) is not dict:
                     batch.append(bad_row(place, _no_row(fields), raw))
                 elif _EXACT.issuperset(map(type, fields.values())):

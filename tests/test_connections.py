@@ -1,0 +1,208 @@
+"""Connections over hours: other addresses, other families, servers that close them as they please."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trustme
+
+from moe_bulk import connections
+from moe_bulk.client import Client, default_transport
+from moe_bulk.config import Credentials
+from moe_bulk.connections import Fields, Post
+from moe_bulk.device import Device
+from moe_bulk.outcome import Verdict
+from moe_bulk.record import Position, Record, Row
+from tests.servers import Peer, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+NAME = "api.moengage.example"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The connections are aiohttp's, so the loop is asyncio's."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own proxy is none of these tests' business."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def has_ipv6() -> None:
+    """Leave the test out where there is no IPv6, as in many containers."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+
+@asynccontextmanager
+async def _entered(url: str, ca_bundle: Path | None = None) -> AsyncIterator[Client]:
+    credentials, bundle = Credentials("WORKSPACE", "key", base_url=url), str(ca_bundle) if ca_bundle else None
+    async with Client(credentials, 5.0, time.time, ca_bundle=bundle) as client:
+        yield client
+
+
+async def _accepted(client: Client) -> bool:
+    device = Device("user-1", "device-1", {"platform": "ANDROID", "push_id": "token-1"})
+    return Verdict.ACCEPTED is (await client.attempt(Record(Row(Position("rows", 1, 0), {}), device))).verdict
+
+
+async def _polite(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        peer.answer()
+
+
+def _certified(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
+    """A server's context for one name, and the bundle of the authority that vouches for it."""
+    ca, context, bundle = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), folder / f"{name}.pem"
+    ca.issue_cert(name).configure_cert(context)
+    ca.cert_pem.write_to_path(str(bundle))
+    return context, bundle
+
+
+@pytest.mark.usefixtures("has_ipv6")
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_ipv6(tmp_path: Path, encrypted: bool) -> None:  # noqa: FBT001  two cases
+    """An address of IPv6 is one as any other, its certificate included."""
+    context, bundle = _certified(tmp_path, "::1") if encrypted else (None, None)
+    async with serving(_polite, context, host="::1") as server, _entered(server.url, bundle) as client:
+        assert [True, True] == [await _accepted(client) for _ in range(2)]
+        assert f"[::1]:{server.port}" == server.requests[0].headers["host"]
+        assert 1 == server.connections
+
+
+async def test_a_name_that_leads_elsewhere_after_a_while(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The resolver is asked anew for new connections: a run of days goes where the service has moved."""
+    monkeypatch.setattr(connections, "NAMES_SECONDS", 0.05)
+    context, bundle = _certified(tmp_path, NAME)
+    asked: list[str] = []
+
+    async def one_each(peer: Peer) -> None:
+        await peer.request()
+        peer.answer(headers="Connection: close\n")
+        peer.close()
+
+    async with serving(one_each, context) as old, serving(one_each, context) as new:
+        at = [old.port]
+
+        async def resolve(host: str, *_: object, **__: object) -> list[Any]:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", at[0]))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+        async with _entered(f"https://{NAME}", bundle) as client:
+            assert await _accepted(client)
+            assert await _accepted(client)
+            at[0] = new.port
+            await asyncio.sleep(0.1)
+            assert await _accepted(client)
+        assert {NAME} == set(asked)
+        assert (2, 1) == (len(old.requests), len(new.requests))
+
+
+@pytest.mark.parametrize(("close", "connections_made"), [(True, 5), (False, 1)])
+async def test_a_server_that_wants_each_request_on_a_connection_of_its_own(
+    close: bool,  # noqa: FBT001  two cases
+    connections_made: int,
+) -> None:
+    """`Connection: close` is obeyed, also where the server leaves the closing to us."""
+
+    async def talk(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.answer(headers="Connection: close\n" if close else "")
+
+    async with serving(talk) as server, _entered(server.url) as client:
+        assert [True] * 5 == [await _accepted(client) for _ in range(5)]
+        assert (connections_made, 5) == (server.connections, len(server.requests))
+
+
+async def test_a_server_that_closes_after_so_many_requests() -> None:
+    """Whether it says so or just closes when it has answered, no request is lost and none is sent twice."""
+
+    async def talk(peer: Peer) -> None:
+        for _ in range(3):
+            await peer.request()
+            peer.answer()
+        peer.close()
+
+    async with serving(talk) as server, _entered(server.url) as client:
+        for _ in range(7):
+            assert await _accepted(client)
+            await asyncio.sleep(0.01)  # the closing is on its way; what crosses it is `connection lost`, as elsewhere
+        assert (3, 7) == (server.connections, len(server.requests))
+
+
+async def test_an_answer_of_http_1_0_ends_its_connection() -> None:
+    """Old servers and some load balancers end an answer by closing the connection."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(b'HTTP/1.0 200 OK\r\n\r\n{"status":"success"}')
+        peer.close()
+
+    async with serving(talk) as server, _entered(server.url) as client:
+        assert [True] * 3 == [await _accepted(client) for _ in range(3)]
+        assert 3 == server.connections
+
+
+# --- the short way of a plain POST -----------------------------------------------------------------------------------
+
+
+async def test_the_short_way_says_what_the_long_way_says() -> None:
+    """What goes over the wire is the same, header for header."""
+    fields = Fields({"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity", "X-A": "b"})
+    async with serving(_polite) as server:
+        url = httpx.URL(f"{server.url}/v1/device/W")
+        requests: list[Callable[[], httpx.Request]] = [
+            lambda: httpx.Request("POST", url, headers={**fields, "User-Agent": "me"}, content=b"{}"),
+            lambda: Post(url, Fields({**fields, "User-Agent": "me"}), b"{}"),
+        ]
+        transport = default_transport(str(url))
+        for request in requests:
+            response = await transport.handle_async_request(request())
+            assert (200, b'{"status":"success"}') == (response.status_code, await response.aread())
+        await transport.aclose()
+        long, short = server.requests
+        assert (long.line, long.headers, long.body) == (short.line, short.headers, short.body)
+
+
+async def test_whoever_listens_to_httpx_hears_of_each_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Its log tells method, address and status, and not the words behind it, which are a stranger's."""
+    caplog.set_level(logging.INFO, logger="httpx")
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.answer(status="200 Nice-Words")
+
+    async with serving(talk) as server, _entered(server.url) as client:
+        assert await _accepted(client)
+        said = f"HTTP Request: POST {server.url}/v1/device/WORKSPACE 200"
+    assert [said] == [record.getMessage() for record in caplog.records if record.name == "httpx"]
+
+
+def test_the_headers_show_nothing() -> None:
+    """The key is among them."""
+    assert "<1 headers>" == repr(Fields({"Authorization": "Basic secret"}))
