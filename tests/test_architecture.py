@@ -30,6 +30,8 @@ ROOMS = """
     retry
     paths
     page
+    axis
+    chart
     presets
     columns
     fingerprint
@@ -44,10 +46,14 @@ ROOMS = """
     engine            awaits
     deadletter
     intake            awaits
+    spill
     causes
     latency
     timeline
     tally
+    recount
+    recap
+    report
     journal
     naming
     checkpoint
@@ -61,6 +67,8 @@ ROOMS = """
     reuse
     rundir
     standing          awaits
+    archive
+    audit
     run               awaits
     feeding           awaits
     screening         awaits

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cyclopts import CycloptsError
 from cyclopts.config import Dict
 
-from moe_bulk.cli import presets, sandbox, upload
+from moe_bulk.cli import audit, presets, report, sandbox, upload
 from moe_bulk.cli.app import app, options_of
 from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
 from moe_bulk.errors import AGAIN, MoeBulkError, RunStopped
@@ -19,7 +19,7 @@ from moe_bulk.settings import DESTINATION_VARIABLES, config_argument, read_setti
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (upload, presets, sandbox)
+COMMANDS = (upload, report, audit, presets, sandbox)
 """Each registers with the app when it is imported."""
 
 
