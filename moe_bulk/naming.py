@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint.json"
 SUMMARY = "summary.json"
 CENSUS = "devices.census"
+REPORT = "report.html"
 PART = ".part"
 """What a file is called until it is complete."""
 
-_WHOLE = frozenset({RESULTS, DEAD_LETTER, CHECKPOINT, SUMMARY, CENSUS, "report.html"})
+_WHOLE = frozenset({RESULTS, DEAD_LETTER, CHECKPOINT, SUMMARY, CENSUS, REPORT})
 PARTS = frozenset(name + PART for name in _WHOLE)
 OURS = _WHOLE | PARTS
 

@@ -62,17 +62,19 @@ class Markup(str):
 def escaped(text: object) -> Markup:
     r"""The text as HTML that shows just this text; `Markup` stays as it is.
 
-    What would not show, or would turn around what stands beside it, is spelt out: `\x1b`, `\u202e`, `\udc80`.
+    What is not `visible` is spelt out: `\x1b`, `\u202e`, `\udc80`.
 
     >>> escaped("<b>&")
     '&lt;b&gt;&amp;'
     """
     if isinstance(text, Markup):
         return text
-    said = str(text)
-    if not said.isprintable():
-        said = "".join(map(_visible, said))
-    return Markup(html.escape(said))
+    return Markup(html.escape(visible(str(text))))
+
+
+def visible(text: str) -> str:
+    """The text with what would not show, or would turn around what stands beside it, spelt out; for terminals, too."""
+    return text if text.isprintable() else "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

@@ -283,10 +283,21 @@ class Run:
             if trouble is not None:
                 summary["exit_code"], summary["stopped"] = trouble.exit_code, str(trouble)
                 _trouble(lambda: self._folder.write_summary(summary))
+            self._report(summary)
             _trouble(self._standing.close)
         if trouble is not None:
             raise trouble
         return summary
+
+    def _report(self, summary: Summary) -> None:
+        """Write the page; a run that is over does not fail because of it."""
+        from moe_bulk.report import Told, document  # noqa: PLC0415  not before it is needed
+
+        try:
+            page = document(Told(summary, self.tally.timeline, self.tally.latency, self.folder))
+            self._folder.write_report(page.encode())
+        except Exception as error:  # noqa: BLE001  whatever it is: all else is written
+            self.warnings.append(f"report.html could not be written ({type(error).__name__}): try moe-bulk report")
 
     def _finish(self) -> None:
         # in this order: every row is settled, so what would go on without the census needs none

@@ -26,6 +26,7 @@ from moe_bulk.naming import (
     OURS,
     PART,
     PARTS,
+    REPORT,
     SUMMARY,
     aside_name,
     is_lock_name,
@@ -205,6 +206,10 @@ class RunFolder:
         """Put `summary.json` in place, in the same way."""
         self._replace(SUMMARY, as_json(dict(summary), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
+    def write_report(self, page: bytes) -> None:
+        """Put `report.html` in place, in the same way."""
+        self._replace(REPORT, page)
+
     def read_summary(self) -> dict[str, object] | None:
         """The summary that is there; None where there is none that can be read."""
         with contextlib.suppress(OSError, ValueError):
@@ -219,9 +224,11 @@ class RunFolder:
         return (about.st_size, about.st_mtime) if about is not None else (0, 0.0)
 
     def remove_summary(self) -> None:
-        """Take the summary away: it speaks of a run that goes on now."""
-        with telling(self.path), contextlib.suppress(FileNotFoundError):
-            os.unlink(SUMMARY, dir_fd=self.fd)
+        """Take the summary away, and its page: they speak of a run that goes on now."""
+        with telling(self.path):
+            for name in (SUMMARY, REPORT):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self.fd)
             sync_folder(self.fd)
 
     def remove_census(self) -> None:

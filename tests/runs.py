@@ -47,6 +47,7 @@ def written(folder: Path) -> Written:
     """Read a run folder, and hold it against the laws that hold for every one."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     census = files.pop("devices.census", None)
+    assert files.pop("report.html").startswith(b"<!doctype html>")
     assert {"results.ndjson", "dead-letter.ndjson", "checkpoint.json", "summary.json"} == set(files)
     found = Written(
         [orjson.loads(line) for line in files["results.ndjson"].splitlines()],

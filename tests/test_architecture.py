@@ -32,6 +32,8 @@ ROOMS = """
     retry
     paths
     page
+    axis
+    chart
     presets
     columns
     fingerprint
@@ -49,11 +51,15 @@ ROOMS = """
     waiting
     deadletter
     intake            awaits
+    spill
     causes
     latency
     timeline
     usage
     tally
+    recount
+    recap
+    report
     journal
     naming
     checkpoint
@@ -67,6 +73,8 @@ ROOMS = """
     reuse
     rundir
     standing          awaits
+    archive
+    audit
     run               awaits
     checking
     view

@@ -1,0 +1,42 @@
+"""`moe-bulk audit`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from moe_bulk.cli.app import app
+from moe_bulk.display import Unbreakable
+from moe_bulk.options import option
+
+
+@app.command
+def audit(
+    run: Annotated[str, Parameter(help="The run folder, or the source that it belongs to.")],
+    /,
+    *,
+    json: Annotated[bool, option("Print what was found as JSON on standard output.")] = False,
+) -> int:
+    """Count a run's results anew and hold them against its summary: counts, uniqueness, dead letters, busiest window.
+
+    Exit codes: 0 all of it holds; 1 something contradicts, and is named; 2 there is no such run.
+    """
+    import textwrap  # noqa: PLC0415
+
+    import orjson  # noqa: PLC0415
+
+    from moe_bulk.archive import find  # noqa: PLC0415  not for the other commands
+    from moe_bulk.audit import audit as look_into  # noqa: PLC0415
+
+    found = look_into(find(run, Path.cwd()))
+    out = Unbreakable(sys.stdout)
+    if json:
+        out.say(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2).decode())
+    else:
+        for line in found.lines():
+            indent = "    " if line.startswith("  - ") else "  "
+            out.say(textwrap.fill(line, 80, subsequent_indent=indent, break_on_hyphens=False))
+    return 0 if found.hold else 1
