@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from moe_bulk.cli import shells
-from moe_bulk.cli.app import app
+from moe_bulk.cli.app import app, examples
 from moe_bulk.config import DATA_CENTERS
 
 if TYPE_CHECKING:
@@ -17,15 +17,18 @@ _FILES = frozenset({"file", "bundle", "config", "out", "state", "preset", "folde
 """The last words in the names of options that take a file or a folder."""
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        'bash, in ~/.bashrc:                  eval "$(moe-bulk completion bash)"',
+        'zsh, in ~/.zshrc, behind compinit:   eval "$(moe-bulk completion zsh)"',
+        "fish, once:",
+        "  moe-bulk completion fish > ~/.config/fish/completions/moe-bulk.fish",
+    )
+)
 def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="Which shell is to complete.")], /
 ) -> int:
-    """Print a script with which a shell completes commands, options, their values and files.
-
-    bash: eval "$(moe-bulk completion bash)" in ~/.bashrc; zsh: eval "$(moe-bulk completion zsh)" in ~/.zshrc, after
-    compinit; fish: moe-bulk completion fish > ~/.config/fish/completions/moe-bulk.fish
-    """
+    """Print a script with which a shell completes commands, options, values and files."""
     print(getattr(shells, shell)([described(name) for name in app if not name.startswith("-")]))
     return 0
 
