@@ -5,15 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 
-def option(text: str, *, name: str | None = None, env: str | None = None) -> Parameter:
+def option(text: str, *, name: str | list[str] | None = None, env: str | None = None) -> Parameter:
     """An option with its help, and the environment variable that may give it."""
-    return Parameter(name=name, help=text, env_var=env, negative="", consume_multiple=False)
+    return Parameter(
+        name=name, help=text, env_var=env, negative="", consume_multiple=False, show_default=_default_worth_telling
+    )
 
 
-@Parameter(name="*")
+def _default_worth_telling(value: object) -> str | None:
+    """What is not set, a flag that is off and a list that is empty need no telling."""
+    return None if value in (None, False, (), "") else str(value)
+
+
+def _group(title: str, place: int) -> Group:
+    return Group(title, sort_key=place)
+
+
+DESTINATION = _group("Where to", 1)
+PACING = _group("How fast, how patiently", 2)
+INPUT = _group("How rows become devices", 3)
+CHANGES = _group("What need not be sent again", 4)
+OUTPUT = _group("What is written and shown", 5)
+SETTINGS = _group("Other options", 9)
+
+
+@Parameter(name="*", group=DESTINATION)
 @dataclass(frozen=True, kw_only=True)
 class Destination:
     """Where to, with whose key."""
@@ -25,9 +44,9 @@ class Destination:
         str | None, option("A file that holds the Data API key, in place of MOENGAGE_API_KEY; never an option itself.")
     ] = None
     data_center: Annotated[
-        str | None, option("The number in your dashboard's address: 01 to 06, 101 [MOENGAGE_DATA_CENTER].")
+        str | None, option("The number in your dashboard's address: 01 to 06, 101. [env var: MOENGAGE_DATA_CENTER]")
     ] = None
-    base_url: Annotated[str | None, option("A URL in place of a data center [MOENGAGE_BASE_URL].")] = None
+    base_url: Annotated[str | None, option("A URL in place of a data center. [env var: MOENGAGE_BASE_URL]")] = None
     ca_bundle: Annotated[
         str | None, option("Certificates to trust, in place of the usual ones.", env="SSL_CERT_FILE")
     ] = None
@@ -37,10 +56,10 @@ class Destination:
 RATE = option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")
 IN_FLIGHT = option("Requests on their way at most; by default found from the latency.")
 TIMEOUT = option("How long one request may take, connecting included.")
-CONFIG = option("A TOML file with the same names; else ./moe-bulk.toml.")
+CONFIG = Parameter.combine(option("A TOML file with the same names; else ./moe-bulk.toml."), Parameter(group=SETTINGS))
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=PACING)
 @dataclass(frozen=True, kw_only=True)
 class Load:
     """What an upload would put on the network and this machine."""
@@ -50,7 +69,7 @@ class Load:
     timeout: Annotated[str, TIMEOUT] = "30s"
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=PACING)
 @dataclass(frozen=True, kw_only=True)
 class Pacing:
     """How fast, how patiently."""
@@ -70,14 +89,15 @@ class Pacing:
     ] = False
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=INPUT)
 @dataclass(frozen=True, kw_only=True)
 class Input:
     """How rows become devices."""
 
     format: Annotated[Literal["auto", "csv", "ndjson", "parquet"], option("The input's format.")] = "auto"
     query: Annotated[
-        str | None, option("An SQL select, or @FILE with one; SOURCE is then a database's URL [MOE_BULK_SQL_URL].")
+        str | None,
+        option("An SQL select, or @FILE with one; SOURCE is then a database's URL. [env var: MOE_BULK_SQL_URL]"),
     ] = None
     column: Annotated[tuple[str, ...], option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
     set_: Annotated[tuple[str, ...], option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
@@ -96,7 +116,7 @@ class Input:
     )
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=CHANGES)
 @dataclass(frozen=True, kw_only=True)
 class Changes:
     """What need not be sent again."""
@@ -108,7 +128,7 @@ class Changes:
     resend_after: Annotated[str, option("Send unchanged devices again, too, when it was so long ago.")] = "30d"
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=OUTPUT)
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """What is written and shown."""
@@ -127,7 +147,6 @@ class Output:
     ] = None
     json: Annotated[bool, option("Print the summary as JSON on standard output.")] = False
     verbose: Annotated[
-        bool,
-        Parameter(name=["--verbose", "-v"], help="Say first where rows go, how fast and how patiently.", negative=""),
+        bool, option("Say first where rows go, how fast and how patiently.", name=["--verbose", "-v"])
     ] = False
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say only what went wrong.", negative="")] = False
+    quiet: Annotated[bool, option("Say only what went wrong.", name=["--quiet", "-q"])] = False

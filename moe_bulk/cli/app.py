@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
+from moe_bulk.options import SETTINGS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,13 +18,22 @@ def _version() -> str:
     return version("moe-bulk")
 
 
+def examples(*lines: str) -> str:
+    """What stands at the end of a command's help."""
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
 app = App(
     name="moe-bulk",
     help="Deliver device records in bulk to MoEngage's Track Device API: a result for every row, never over the limit.",
     help_format="plaintext",
     version=_version,
     result_action="return_value",
+    help_flags=["--help", "-h"],
+    help_epilogue=examples("moe-bulk upload samples/devices.csv --sandbox", "moe-bulk upload --help"),
 )
+app["--help"].group = SETTINGS
+app["--version"].group = SETTINGS
 
 
 def options_of(command: str) -> Iterator[str]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from moe_bulk.cli.app import app, options_of
+from moe_bulk.cli.app import app, examples, options_of
 from moe_bulk.cli.configuration import file_settings, reads_settings
 from moe_bulk.display import Unbreakable
 from moe_bulk.errors import ConfigError
-from moe_bulk.options import CONFIG, option
+from moe_bulk.options import CONFIG, OUTPUT, option
 from moe_bulk.settings import DESTINATION_VARIABLES, KEY_VARIABLE, suggest
 
 if TYPE_CHECKING:
@@ -38,17 +38,25 @@ class Setting:
     place: str = ""
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "moe-bulk config",
+        "moe-bulk config doctor --json",
+        "moe-bulk config upload --rate 5000/min > nightly.toml",
+    )
+)
 def config(
     *command: Annotated[
         str, Parameter(help="A command, and options as they would follow it; else upload.", allow_leading_hyphen=True)
     ],
-    json: Annotated[bool, option("Print the settings as JSON on standard output.")] = False,
+    json: Annotated[bool, option("Print the settings as JSON on standard output."), Parameter(group=OUTPUT)] = False,
     config: Annotated[str | None, CONFIG] = None,
 ) -> int:
-    """Show each setting of a command and where it comes from: flag, environment, file or default.
+    """Show each setting of a command, and where it comes from.
 
-    What it prints can stand in a file for --config as it is; the API key is never shown.
+    A flag goes before the environment, that before the file, that before the
+    default. What is printed can stand in a file for --config as it is; the API
+    key is never shown.
     """
     words = list(command) or ["upload"]
     if words[0].startswith("-"):

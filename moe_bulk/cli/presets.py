@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from moe_bulk.cli.app import app
+from moe_bulk.cli.app import app, examples
 
 
-@app.command
+@app.command(help_epilogue=examples("moe-bulk presets", "moe-bulk upload onesignal.csv --preset onesignal --sandbox"))
 def presets() -> int:
-    """List the exports that `upload --preset NAME` knows: what each is, and the columns that it expects."""
+    """List the exports that upload --preset NAME knows.
+
+    What each is, the columns that it expects, and what it has to be told.
+    """
     from moe_bulk.presets import listing  # noqa: PLC0415
 
     print(listing())

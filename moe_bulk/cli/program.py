@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cyclopts import CycloptsError
 
-from moe_bulk.cli import audit, check, config, doctor, presets, report, sandbox, upload
+from moe_bulk.cli import audit, check, completion, config, doctor, presets, report, sandbox, upload
 from moe_bulk.cli.app import app
 from moe_bulk.cli.configuration import configured
 from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
@@ -16,7 +16,7 @@ from moe_bulk.errors import AGAIN, MoeBulkError, RunStopped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (upload, check, report, audit, doctor, config, presets, sandbox)
+COMMANDS = (upload, check, report, audit, doctor, config, presets, sandbox, completion)
 """Each registers with the app when it is imported."""
 
 

@@ -6,18 +6,26 @@ import signal
 from functools import partial
 from typing import Annotated
 
-from moe_bulk.cli.app import app
+from cyclopts import Parameter
+
+from moe_bulk.cli.app import app, examples
 from moe_bulk.config import Rate
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, option
 
+_GROUP = Parameter(group="What it does")
 
-@app.command
+
+@app.command(
+    help_epilogue=examples(
+        "moe-bulk sandbox", "moe-bulk sandbox --port 0 --rate 1000/6s --faults '5xx=2%,latency=50ms..300ms'"
+    )
+)
 def sandbox(
     *,
-    port: Annotated[int, option("The port on 127.0.0.1; 0 takes any free one.")] = 8080,
-    rate: Annotated[str, option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s.")] = "10000/min",
-    faults: Annotated[str, option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms.")] = "",
+    port: Annotated[int, option("The port on 127.0.0.1; 0 takes any free one."), _GROUP] = 8080,
+    rate: Annotated[str, option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s."), _GROUP] = "10000/min",
+    faults: Annotated[str, option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms."), _GROUP] = "",
     config: Annotated[str | None, CONFIG] = None,
 ) -> int:
     """Run a local MoEngage to rehearse against; Ctrl-C ends it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from moe_bulk.cli.again import next_steps
-from moe_bulk.cli.app import app
+from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from moe_bulk.uploader import PaceOf
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "moe-bulk upload devices.csv",
+        "moe-bulk upload 'exports/*.csv.gz' --column push_id=token --set platform=iOS",
+        "zcat devices.csv.gz | moe-bulk upload - --format csv",
+        "moe-bulk upload onesignal.csv --preset onesignal --sandbox",
+        "moe-bulk upload devices.csv.run/dead-letter.ndjson",
+    )
+)
 def upload(
     source: Annotated[
         list[str] | None,
@@ -39,11 +47,16 @@ def upload(
     output: Output = Output(),
     config: Annotated[str | None, CONFIG] = None,
 ) -> int:
-    """Deliver device records; SOURCE is a path, a glob, a URL, or - for standard input.
+    """Deliver device records: files, globs, URLs, a database, or standard input.
 
-    Exit codes: 0 all accepted or nothing to do; 1 finished, the dead letter is not empty; 2 wrong usage, configuration
-    or input; 3 stopped early; 4 another upload holds this run; 129/130/143 interrupted. After 3 and an interruption the
-    same command goes on where it stopped; nothing is lost, nothing settled twice.
+    Results go to the folder SOURCE.run. Exit codes:
+
+    0  all accepted, or nothing to do
+    1  finished, but the dead letter is not empty
+    2  wrong usage, configuration or input
+    3  stopped early: run the same command again, it goes on where it stopped
+    4  another upload is at work in this folder
+    129, 130, 143  interrupted: run the same command again
     """
     del config  # read before the arguments were
     from moe_bulk.cli import loop  # noqa: PLC0415  --help needs no event loop
