@@ -63,6 +63,7 @@ ROOMS = """
     standing          awaits
     run               awaits
     view
+    chronicle         awaits
     feeding           awaits
     screening         awaits
     uploader          awaits
@@ -72,6 +73,7 @@ ROOMS = """
     metrics           awaits
     sandbox           awaits
     settings
+    jsonlog
     display           awaits
     options
     cli               awaits

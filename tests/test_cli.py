@@ -44,6 +44,7 @@ OPTIONS = (
     "if-changed",
     "keep-runs",
     "progress",
+    "log-json",
     "metrics-file",
     "json",
     "verbose",

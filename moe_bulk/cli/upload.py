@@ -16,7 +16,9 @@ from moe_bulk.cli.again import next_steps
 from moe_bulk.cli.app import app
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
+from moe_bulk.display import Display, Manner, Unbreakable
 from moe_bulk.errors import ConfigError
+from moe_bulk.jsonlog import write_to
 from moe_bulk.options import Changes, Destination, Input, Output, Pacing, option
 from moe_bulk.settings import one_destination, read_key_file
 
@@ -68,6 +70,8 @@ class _Upload:
         changes: Changes,
         output: Output,
     ) -> None:
+        if output.log_json:
+            write_to(Unbreakable(sys.stderr), quiet=output.quiet)
         self._sources = named_sources("upload", sources, reading)
         self._destination = destination
         self._reading = reading
@@ -88,8 +92,7 @@ class _Upload:
 
     async def carry_out(self) -> int:
         """Deliver, show it, say what came of it."""
-        from moe_bulk.display import Display, Manner  # noqa: PLC0415  the rest of the program
-        from moe_bulk.naming import default_out  # noqa: PLC0415
+        from moe_bulk.naming import default_out  # noqa: PLC0415  the rest of the program
         from moe_bulk.uploader import Uploader  # noqa: PLC0415
 
         shown, reading, rows = self._output, reading_of(self._reading), rows_of(self._sources, self._reading)
@@ -101,7 +104,7 @@ class _Upload:
                 Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network, pace=self._pace)
             )
             plan = self._plan(credentials) if shown.verbose else ""
-            manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet)
+            manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet, as_log=shown.log_json)
             display = Display(uploader, manner, plan=plan, steps=next_steps(sys.argv), metrics=self._metrics)
             try:
                 async with display:
