@@ -175,6 +175,11 @@ def cause_of(result: Result) -> str:
     return " ".join(filter(None, (status, kind, _field(_reason(result)))))
 
 
+def without_values(text: str) -> str:
+    """A text of ours with `…` for what is quoted in it."""
+    return _QUOTED.sub("…", text)
+
+
 def remedy_for(result: Result) -> str:
     """What to do about it, in one line."""
     trouble = _trouble(result)
@@ -200,7 +205,7 @@ def _reason(result: Result) -> str:
 
 
 def _pattern(reason: str) -> str:
-    return _without_numbers(_QUOTED.sub("…", reason).partition("; ")[0])
+    return _without_numbers(without_values(reason).partition("; ")[0])
 
 
 def _without_numbers(text: str) -> str:
@@ -209,7 +214,7 @@ def _without_numbers(text: str) -> str:
 
 
 def _field(reason: str) -> str | None:
-    found = _FIELD.search(_QUOTED.sub("…", reason)) or _FIELD.search(reason)
+    found = _FIELD.search(without_values(reason)) or _FIELD.search(reason)
     return found[1] if found else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import shlex
@@ -156,6 +157,8 @@ class Display:
         self._uploader = uploader
         self._people = Unbreakable(sys.stderr)
         self._mode: Mode = "none" if manner.quiet else resolved(manner.mode, self._people)
+        if manner.as_log and self._mode != "none":
+            self._mode = "log"
         self._screen = Screen(self._people)
         self._as_json = manner.as_json
         self._quiet = manner.quiet
@@ -242,6 +245,8 @@ class Display:
 
         from moe_bulk.tally import lines  # noqa: PLC0415
 
+        if self._as_log:
+            self._log_next(summary, folder)
         for line in lines(summary):
             self._say(line)
         for line in self._next(summary, folder):
@@ -263,9 +268,20 @@ class Display:
         elif summary["failures"]:
             yield f"To send them again, corrected or not: {self._steps.resending(letters)}"
 
+    def _log_next(self, summary: Summary, folder: Path) -> None:
+        from moe_bulk.chronicle import tell  # noqa: PLC0415
+
+        unfinished = "stopped" in summary
+        if not unfinished and not summary["failures"]:
+            return
+        message = "to go on" if unfinished else "to send the dead letters again, corrected or not"
+        command = self._steps.go_on if unfinished else self._steps.resending(folder / "dead-letter.ndjson")
+        run_id = None if self._view is None else self._view.run_id
+        tell(logging.INFO, "next", message, {"command": command or None}, run_id)
+
     def _say(self, text: str) -> None:
         """Tell people; machines that read the progress as JSON get nothing else."""
-        if not self._quiet and self._mode != "json":
+        if not self._quiet and not self._as_log and self._mode != "json":
             self._screen.say(text)
 
     def _warn(self) -> None:

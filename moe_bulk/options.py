@@ -142,6 +142,7 @@ class Output:
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"], option("How to show the run while it goes on.")
     ] = "auto"
+    log_json: Annotated[bool, option("Say everything as JSON lines on standard error, in place of the text.")] = False
     metrics_file: Annotated[
         str | None, option("Write metrics for Prometheus into this file, every 15 s and at the end.")
     ] = None

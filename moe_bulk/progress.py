@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import textwrap
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -10,6 +11,7 @@ import anyio
 import orjson
 
 from moe_bulk.amounts import duration, size
+from moe_bulk.chronicle import tell
 from moe_bulk.meter import Meter
 from moe_bulk.screen import Screen, Stream
 from moe_bulk.waiting import Waits
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from moe_bulk.view import RunView
 
-Mode = Literal["auto", "bar", "plain", "json", "none"]
+Mode = Literal["auto", "bar", "plain", "json", "log", "none"]
 
 LOOK_SECONDS = 1
 PLAIN_SECONDS = 15
@@ -168,9 +170,17 @@ async def show(view: RunView, mode: Mode, stream: Terminal, screen: Screen, epoc
         await _paint(meter, stream, screen)
     elif mode == "json":
         await _tell(meter, stream, lambda: orjson.dumps(meter.snapshot(epoch())).decode())
+    elif mode == "log":
+        await _tell(meter, stream, lambda: _log(meter, epoch()))
     elif mode == "plain":
         joint = _joint(stream)
         await _tell(meter, stream, lambda: line(meter, joint))
+
+
+def _log(meter: Meter, epoch: float) -> str:
+    fields = {name: value for name, value in meter.snapshot(epoch).items() if name not in ("format", "run_id", "at")}
+    tell(logging.INFO, "progress", line(meter, ASCII_JOINT), fields, meter.view.run_id)
+    return ""
 
 
 async def _tell(meter: Meter, stream: Terminal, told: Callable[[], str]) -> None:
@@ -179,8 +189,8 @@ async def _tell(meter: Meter, stream: Terminal, told: Callable[[], str]) -> None
         for _ in range(PLAIN_SECONDS // LOOK_SECONDS):
             await anyio.sleep(LOOK_SECONDS)
             meter.look(anyio.current_time())
-        if stream.ready:  # nobody reads: the run does not wait for that
-            stream.write(told() + "\n")
+        if stream.ready and (said := told()):  # where nobody reads, the run does not wait for that
+            stream.write(said + "\n")
             stream.flush()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import anyio
 
 from moe_bulk import wire
+from moe_bulk.chronicle import Chronicle, finished_before
 from moe_bulk.clock import Clock
 from moe_bulk.config import Credentials, Network, Rate, Retry
 from moe_bulk.engine import Engine
@@ -255,13 +256,13 @@ class Uploader:
                 folder = stack.enter_context(RunFolder.claim(folder_path, fresh=fresh))
                 standing = await take_up(folder, job, terms)
                 if not isinstance(standing, Standing):
+                    finished_before(standing)
                     return standing
                 self._pace.remember(standing.recent)
                 self._users.remember(standing.busy, standing.busy_until, self._clock.now())
                 run = Run(folder, job, standing)
-                view = RunView(run, intake, engine, self)
-                begin = partial(watch, view) if watch is not None else lambda: None
-                return await self._carry_out(engine, intake, run, screen, begin)
+                with Chronicle(RunView(run, intake, engine, self), watch) as chronicle:
+                    return await self._carry_out(engine, intake, run, screen, chronicle)
         finally:
             await intake.close()
 
@@ -274,13 +275,14 @@ class Uploader:
         return await stack.enter_async_context(screening(engine, changed_only, self._credentials, self._clock))
 
     async def _carry_out(
-        self, engine: Engine, intake: Intake, run: Run, screen: Screen | None, begin: Callable[[], None]
+        self, engine: Engine, intake: Intake, run: Run, screen: Screen | None, chronicle: Chronicle
     ) -> Summary:
         try:
             run.save()
-            begin()
+            chronicle.begin()
             async with (
                 self._delivering(engine, intake, run, screen) as channel,
+                engine.beside(chronicle.follow),
                 engine.beside(lambda: run.keep_synced(partial(engine.halt, channel))),
                 engine.beside(lambda: intake.take_digests(lambda: engine.stopped_by is not None)),
             ):

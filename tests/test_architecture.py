@@ -78,6 +78,7 @@ ROOMS = """
     run               awaits
     checking
     view
+    chronicle         awaits
     feeding           awaits
     screening         awaits
     uploader          awaits
@@ -88,6 +89,7 @@ ROOMS = """
     metrics           awaits
     sandbox           awaits
     settings
+    jsonlog
     display           awaits
     options
     cli               awaits

@@ -42,6 +42,7 @@ OPTIONS = (
     "if-changed",
     "keep-runs",
     "progress",
+    "log-json",
     "metrics-file",
     "json",
     "verbose",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,6 +13,7 @@ from moe_bulk.cli.app import app
 from moe_bulk.cli.configuration import configured
 from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
 from moe_bulk.errors import AGAIN, MoeBulkError, RunStopped
+from moe_bulk.jsonlog import installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,23 +22,41 @@ COMMANDS = (upload, check, report, audit, doctor, config, presets, sandbox, comp
 """Each registers with the app when it is imported."""
 
 
+def _complain(error: Exception) -> None:
+    """Say what ended the command: in a line for people, or in one of the log; a bug of ours with where it is."""
+    import traceback  # noqa: PLC0415
+
+    foreseen = isinstance(error, MoeBulkError)
+    if installed():
+        from moe_bulk.chronicle import said_of, tell  # noqa: PLC0415
+
+        where = (
+            [] if foreseen else [f"{each.filename}:{each.lineno}" for each in traceback.extract_tb(error.__traceback__)]
+        )
+        code = error.exit_code if isinstance(error, MoeBulkError) else RunStopped.exit_code
+        fields = {"error": type(error).__name__, "exit_code": code, "traceback": where}
+        tell(logging.ERROR, "error" if foreseen else "bug", said_of(error), fields)
+    elif foreseen:
+        Unbreakable(sys.stderr).say(f"moe-bulk: {error}")
+    else:
+        Unbreakable(sys.stderr).say("".join(traceback.format_exception(error)).rstrip())
+        Unbreakable(sys.stderr).say(f"moe-bulk: this should not happen, please report it. To go on, {AGAIN}")
+
+
 def run(argv: Sequence[str]) -> int:
     """Carry out one command line and return its exit code."""
     try:
         app.config = configured(argv)
         code = app(argv, exit_on_error=False, print_error=True)
     except MoeBulkError as error:
-        Unbreakable(sys.stderr).say(f"moe-bulk: {error}")
+        _complain(error)
         return error.exit_code
     except CycloptsError:
         return 2
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001  a bug of ours: Python's own code for it, 1, would say that all is settled
-        import traceback  # noqa: PLC0415
-
-        Unbreakable(sys.stderr).say("".join(traceback.format_exception(error)).rstrip())
-        Unbreakable(sys.stderr).say(f"moe-bulk: this should not happen, please report it. To go on, {AGAIN}")
+        _complain(error)
         return RunStopped.exit_code
     return code if isinstance(code, int) else 0
 

@@ -14,7 +14,9 @@ from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
+from moe_bulk.display import Display, Manner, Unbreakable
 from moe_bulk.errors import ConfigError
+from moe_bulk.jsonlog import write_to
 from moe_bulk.options import CONFIG, Changes, Destination, Input, Output, Pacing
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ class _Upload:
         changes: Changes,
         output: Output,
     ) -> None:
+        if output.log_json:
+            write_to(Unbreakable(sys.stderr), quiet=output.quiet)
         self._sources = named_sources("upload", sources, reading)
         self._destination = destination
         self._reading = reading
@@ -103,13 +107,14 @@ class _Upload:
         from moe_bulk.checking import refuse_above  # noqa: PLC0415  brings DuckDB
         from moe_bulk.cli.check import look  # noqa: PLC0415
 
-        findings = look(self._sources, self._reading, self._rate, quiet=self._output.quiet)
+        shown = self._output
+        silent = shown.quiet or shown.log_json or shown.progress in ("json", "none")
+        findings = look(self._sources, self._reading, self._rate, quiet=silent)
         refuse_above(self._max_failures, findings)
 
     async def carry_out(self) -> int:
         """Deliver, show it, say what came of it."""
-        from moe_bulk.display import Display, Manner  # noqa: PLC0415  the rest of the program
-        from moe_bulk.naming import default_out  # noqa: PLC0415
+        from moe_bulk.naming import default_out  # noqa: PLC0415  the rest of the program
         from moe_bulk.uploader import Uploader  # noqa: PLC0415
 
         shown, reading, rows = self._output, reading_of(self._reading), rows_of(self._sources, self._reading)
@@ -121,7 +126,7 @@ class _Upload:
                 Uploader(credentials, rate=self._rate, retry=self._retry, network=self._network, pace=self._pace)
             )
             plan = self._plan(credentials) if shown.verbose else ""
-            manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet)
+            manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet, as_log=shown.log_json)
             display = Display(uploader, manner, plan=plan, steps=next_steps(sys.argv), metrics=self._metrics)
             try:
                 async with display:

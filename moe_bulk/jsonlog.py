@@ -1,0 +1,75 @@
+"""Log records as JSON lines, for machines that read what a program says."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+
+FORMAT = 1
+"""Version of the lines."""
+
+NAME = "moe_bulk"
+
+
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str) -> int:
+        """Write."""
+
+    def flush(self) -> None:
+        """Pass on what was written."""
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: `time`, `level`, `event`, `run_id`, `message`, and the event's own fields.
+
+    Of other libraries' records only the logger, the first line of the message as it stands in their code and the class
+    of an exception are told: what they fill in may be anything.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        said: dict[str, object] = {"format": FORMAT, "time": time, "level": record.levelname.lower()}
+        event: Any = getattr(record, "event", None)
+        if record.name == NAME and event is not None:
+            fields: dict[str, object] = getattr(record, "fields", {})
+            said |= {
+                "event": event,
+                "run_id": getattr(record, "run_id", None),
+                "message": record.getMessage(),
+                **fields,
+            }
+        else:
+            message = str(record.msg).partition("\n")[0] if record.args or "%" in str(record.msg) else "(not told)"
+            said |= {"event": "log", "run_id": None, "message": message, "logger": record.name}
+            if record.exc_info and record.exc_info[0] is not None:
+                said["error"] = record.exc_info[0].__name__
+        return orjson.dumps(said, default=str).decode()
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Ours, to be known again."""
+
+
+def write_to(stream: Stream, *, quiet: bool = False) -> None:
+    """Write the records of moe_bulk to `stream` from now on, and warnings of all others; once is enough.
+
+    With `quiet` no less than warnings.
+    """
+    root = logging.getLogger()
+    if not installed():
+        handler = _Handler(stream)
+        handler.setFormatter(JsonLines())
+        root.addHandler(handler)
+        logging.captureWarnings(True)  # noqa: FBT003  its only argument
+    logging.getLogger(NAME).setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def installed() -> bool:
+    """Whether this process logs so."""
+    return any(isinstance(each, _Handler) for each in logging.getLogger().handlers)
