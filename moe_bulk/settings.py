@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_bulk.errors import ConfigError
+from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +18,6 @@ DESTINATION_VARIABLES = ("MOENGAGE_DATA_CENTER", "MOENGAGE_BASE_URL")
 
 ONLY_NAMED = frozenset({"workspace-id", "api-key-file", "data-center", "base-url", "ca-bundle", "sandbox"})
 """Where the rows go and who may read them: never from a file that merely lies in the current folder."""
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean --rate?`, or nothing."""
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def config_argument(argv: Sequence[str]) -> str | None:
@@ -52,7 +46,7 @@ def read_settings(named: str | None, known: Iterable[str], folder: Path) -> tupl
     said = {name.replace("_", "-"): value for name, value in found.items()}
     for name in said:
         if name not in known:
-            raise ConfigError(f"{path}: there is no setting {name!r}.{suggest(name, known)}")
+            raise ConfigError(f"{path}: there is no setting {name!r}.{did_you_mean(name, known)}")
         if named is None and name in ONLY_NAMED:
             raise ConfigError(
                 f"{path}: {name} is taken only from a file that you name, so that no folder can redirect your data: "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moe_bulk.errors import ConfigError
-from moe_bulk.settings import config_argument, one_destination, read_key_file, read_settings, suggest
+from moe_bulk.settings import config_argument, one_destination, read_key_file, read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,11 +64,6 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
     """A file that was named and is missing is a mistake."""
     with pytest.raises(ConfigError, match="cannot be read"):
         read_settings(str(tmp_path / "x.toml"), KNOWN, tmp_path)
-
-
-def test_suggestions() -> None:
-    """The closest name is suggested, and nothing where none is close."""
-    assert (" Did you mean --rate?", "") == (suggest("--rte", ["--rate", "--out"]), suggest("--zzz", ["--rate"]))
 
 
 def test_the_key_in_a_file(tmp_path: Path) -> None:

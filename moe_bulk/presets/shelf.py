@@ -6,7 +6,6 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,7 @@ from textwrap import wrap
 
 from moe_bulk.errors import ConfigError
 from moe_bulk.presets.form import Preset
+from moe_bulk.spelling import did_you_mean
 
 _FOLDER = "moe_bulk.presets"
 _WIDTH = 100
@@ -31,11 +31,9 @@ def load(said: str) -> Preset:
         return _built_in(said)
     if _is_toml(said) or "/" in said:
         return _own(said)
-    close = get_close_matches(said.lower(), names(), n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
     raise ConfigError(
-        f"there is no preset {said!r}.{hint} There are: {', '.join(names())}; a file of your own is named with its "
-        "ending: --preset ./mine.toml"
+        f"there is no preset {said!r}.{did_you_mean(said, names())} There are: {', '.join(names())}; a file of your "
+        "own is named with its ending: --preset ./mine.toml"
     )
 
 
