@@ -16,7 +16,8 @@ from moe_bulk.presets.form import Preset
 from moe_bulk.spelling import did_you_mean
 
 _FOLDER = "moe_bulk.presets"
-_WIDTH = 100
+_WIDTH = 80
+_INDENT = "    "
 
 
 @cache
@@ -63,10 +64,14 @@ def listing() -> str:
     """All presets of the package for people: what each is for, and the columns that it expects."""
     told = []
     for preset in map(_built_in, names()):
-        columns = wrap(", ".join(preset.expected), _WIDTH, break_long_words=False, break_on_hyphens=False)
-        asked = [f"needs --set {field}=VALUE" for field in preset.ask]
-        told.append("\n    ".join([f"{preset.name}: {preset.about}", *columns, *asked]))
+        asked = [f"{_INDENT}needs --set {field}=VALUE" for field in preset.ask]
+        about, columns = f"{preset.name}: {preset.about}", _INDENT + ", ".join(preset.expected)
+        told.append("\n".join([*_wrapped(about), *_wrapped(columns), *asked]))
     return "\n\n".join(told)
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, _WIDTH, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
 
 
 @cache
