@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -11,6 +11,13 @@ from cyclopts import Parameter
 def option(text: str, *, name: str | None = None, env: str | None = None) -> Parameter:
     """An option with its help, and the environment variable that may give it."""
     return Parameter(name=name, help=text, env_var=env, negative="", consume_multiple=False)
+
+
+Sources: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
+]
+"""What a command reads."""
 
 
 @Parameter(name="*")
@@ -91,7 +98,9 @@ class Changes:
     state: Annotated[
         str | None, option("The file for --changed-only; by default one for each workspace in your state folder.")
     ] = None
-    resend_after: Annotated[str, option("Send unchanged devices again, too, when it was so long ago.")] = "30d"
+    resend_after: Annotated[
+        str, option("Send an unchanged device again when it was accepted longer ago than this.")
+    ] = "30d"
 
 
 @Parameter(name="*")

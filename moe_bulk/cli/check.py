@@ -17,7 +17,7 @@ from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import Rate
 from moe_bulk.display import Unbreakable, stop_signals
 from moe_bulk.errors import ConfigError
-from moe_bulk.options import Input, option
+from moe_bulk.options import Input, Sources, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +30,7 @@ PLAIN_SECONDS = 15.0
 
 @app.command
 def check(
-    source: Annotated[
-        list[str] | None,
-        Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
-    ] = None,
+    source: Sources = None,
     /,
     *,
     reading: Input = Input(),
@@ -45,6 +42,7 @@ def check(
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say nothing: the exit code does.", negative="")] = (
         False
     ),
+    config: Annotated[str | None, option("A TOML file with the settings of an upload; else ./moe-bulk.toml.")] = None,
 ) -> int:
     """Read a whole input without sending anything, and say all that can be known: problems, collisions, duration.
 
@@ -53,6 +51,7 @@ def check(
 
     Exit codes: 0 no row would fail; 1 some would; 2 wrong usage, configuration or input.
     """
+    del config  # read before the arguments were
     from moe_bulk.checking.telling import as_page, lines  # noqa: PLC0415  the rest of the program
 
     findings = look(named_sources("check", source or (), reading), reading, Rate.parse(rate), quiet=quiet)

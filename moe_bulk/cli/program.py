@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 COMMANDS = (upload, check, presets, sandbox)
 """Each registers with the app when it is imported."""
 
+_WITH_SETTINGS = ("upload", "check")
+"""Commands that read the settings file."""
+
 
 def _config(argv: Sequence[str]) -> tuple[Dict, ...]:
-    """What the settings file says, for `upload`; read before the arguments, which may come from it."""
-    if not argv or argv[0] != "upload":
+    """What the settings file says, for `upload` and `check`; read before the arguments, which may come from it."""
+    if not argv or (command := argv[0]) not in _WITH_SETTINGS:
         return ()
     known = {name.lstrip("-") for name in options_of("upload") if name.startswith("--")} - {"config"}
     path, said = read_settings(config_argument(argv), known, Path.cwd())
@@ -34,8 +37,12 @@ def _config(argv: Sequence[str]) -> tuple[Dict, ...]:
     ):
         # One place says where the data goes: a flag, else the environment, else the file.
         said = {name: value for name, value in said.items() if name not in ("data-center", "base-url")}
+    if command != "upload":
+        # It is the file of an upload: where rows go and how a run is shown says nothing of a check.
+        own = {name.lstrip("-") for name in options_of(command)} - {"json", "quiet"}
+        said = {name: value for name, value in said.items() if name in own}
     # Beneath the command's name: at the top, `sandbox` would be taken for the command and dropped.
-    return (Dict({"upload": said}, source=path),) if said else ()
+    return (Dict({command: said}, source=path),) if said else ()
 
 
 def run(argv: Sequence[str]) -> int:

@@ -10,13 +10,11 @@ from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
 from moe_bulk.cli.app import app
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import Credentials, FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.errors import ConfigError
-from moe_bulk.options import Changes, Destination, Input, Output, Pacing, option
+from moe_bulk.options import Changes, Destination, Input, Output, Pacing, Sources, option
 from moe_bulk.settings import one_destination, read_key_file
 
 if TYPE_CHECKING:
@@ -29,10 +27,7 @@ SANDBOX_IN_FLIGHT = 128
 
 @app.command
 def upload(
-    source: Annotated[
-        list[str] | None,
-        Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
-    ] = None,
+    source: Sources = None,
     /,
     *,
     destination: Destination = Destination(),
