@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Group, Parameter
 
 
-def option(text: str, *, name: str | list[str] | None = None, env: str | None = None) -> Parameter:
-    """An option with its help, and the environment variable that may give it."""
-    return Parameter(
+def option(
+    text: str, *, name: str | list[str] | None = None, env: str | None = None, group: Group | None = None
+) -> Parameter:
+    """An option with its help, the environment variable that may give it, and where it stands in the help."""
+    said = Parameter(
         name=name, help=text, env_var=env, negative="", consume_multiple=False, show_default=_default_worth_telling
     )
+    return said if group is None else Parameter.combine(said, Parameter(group=group))
 
 
 def _default_worth_telling(value: object) -> str | None:
@@ -30,6 +33,13 @@ INPUT = _group("How rows become devices", 3)
 CHANGES = _group("What need not be sent again", 4)
 OUTPUT = _group("What is written and shown", 5)
 SETTINGS = _group("Other options", 9)
+
+
+Sources: TypeAlias = Annotated[
+    list[str] | None,
+    Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
+]
+"""What a command reads."""
 
 
 @Parameter(name="*", group=DESTINATION)
@@ -56,7 +66,7 @@ class Destination:
 RATE = option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")
 IN_FLIGHT = option("Requests on their way at most; by default found from the latency.")
 TIMEOUT = option("How long one request may take, connecting included.")
-CONFIG = Parameter.combine(option("A TOML file with the same names; else ./moe-bulk.toml."), Parameter(group=SETTINGS))
+CONFIG = option("A TOML file with the same names; else ./moe-bulk.toml.", group=SETTINGS)
 
 
 @Parameter(name="*", group=PACING)
@@ -125,7 +135,9 @@ class Changes:
     state: Annotated[
         str | None, option("The file for --changed-only; by default one for each workspace in your state folder.")
     ] = None
-    resend_after: Annotated[str, option("Send unchanged devices again, too, when it was so long ago.")] = "30d"
+    resend_after: Annotated[
+        str, option("Send an unchanged device again when it was accepted longer ago than this.")
+    ] = "30d"
 
 
 @Parameter(name="*", group=OUTPUT)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_bulk.errors import ConfigError
+from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,12 +24,6 @@ DESTINATION_VARIABLES = ("MOENGAGE_DATA_CENTER", "MOENGAGE_BASE_URL")
 
 ONLY_NAMED = frozenset({"workspace-id", "api-key-file", "data-center", "base-url", "ca-bundle", "sandbox"})
 """Where the rows go and who may read them: never from a file that merely lies in the current folder."""
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean --rate?`, or nothing."""
-    close = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def config_argument(argv: Sequence[str]) -> str | None:
@@ -76,7 +70,7 @@ def read_settings(named: str | None, command: str, known: Mapping[str, Collectio
     everything = {name for names in known.values() for name in names}
     for table in tables:
         if table not in known:
-            raise ConfigError(f"{path}: there is no command for the table [{table}].{suggest(table, known)}")
+            raise ConfigError(f"{path}: there is no command for the table [{table}].{did_you_mean(table, known)}")
     for table, said, allowed in (
         ("", tops, everything),
         *((name, value, known[name]) for name, value in tables.items()),
@@ -98,7 +92,7 @@ def _check_names(path: Path, table: str, said: Iterable[str], allowed: Collectio
     where = f"{path}: [{table}]" if table else f"{path}:"
     for name in map(_dashed, said):
         if name not in allowed:
-            raise ConfigError(f"{where} there is no setting {name!r}.{suggest(name, allowed)}")
+            raise ConfigError(f"{where} there is no setting {name!r}.{did_you_mean(name, allowed)}")
         if not named and name in ONLY_NAMED:
             raise ConfigError(
                 f"{where} {name} is taken only from a file that you name, so that no folder can redirect your data: "

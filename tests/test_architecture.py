@@ -20,6 +20,7 @@ ROOT = Path(moe_bulk.__file__).parent
 # "awaits" marks those that may; in all others there is no `async` and no `await`.
 ROOMS = """
     errors
+    spelling
     clock
     amounts
     config

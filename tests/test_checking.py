@@ -205,16 +205,16 @@ def test_it_says_what_an_upload_does(rows: list[dict[str, object]], tmp_path_fac
         (device(1, customer_id="1E+11"), "customer_id looks like a rounded number", "1E+11"),
         (device(1, device_id="1.23457e+11"), "device_id looks like a rounded number", "1.23457e+11"),
         (device(1, customer_id="12345.0"), "customer_id looks like a whole number with a decimal point", "12345.0"),
-        (device(1, push_id="ExponentPushToken[abcdefgh]"), "push_id is a token of Expo's", "Expone…fgh]"),
+        (device(1, push_id="ExponentPushToken[abcdefgh]"), "push_id is a token of Expo's", "Expon…fgh]"),
         (
             device(1, platform="ANDROID", push_id="ab" * 32),
             "push_id of an ANDROID device looks like an iOS token",
-            "ababab…abab",
+            "ababa…abab",
         ),
-        (device(1, device_id="user-1"), "customer_id and device_id are the same", "user-1"),
-        (device(1, push_id="device-1"), "push_id is the same as an id", "device-1"),
+        (device(1, device_id="user-1"), "customer_id and device_id are the same", "us…1"),
+        (device(1, push_id="device-1"), "push_id is the same as an id", "de…1"),
         (device(1, model="NaN"), "model is a word for nothing", "NaN"),
-        (device(1, idfv="0123456789abcdef0123456789abcdef"), "idfv is no UUID", "012345…cdef"),
+        (device(1, idfv="0123456789abcdef0123456789abcdef"), "idfv is no UUID", "01234…cdef"),
     ],
 )
 def test_values_that_are_hardly_meant(row: dict[str, object], what: str, example: str) -> None:
@@ -375,7 +375,7 @@ def test_lines_and_page_tell_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         "Rows that would fail: 1 row, line 7: platform '<script>",
         "2 rows: their users have 2 devices already, see below",
         "1 device in more than one row, 2 rows in all.",
-        "1 push tokens that several devices have, 4 devices in all.",
+        "1 push token that several devices have, 4 devices in all.",
         "the-t…many: 4 rows of 4 devices, lines 1, 2, 3, 4",
         "1 user with more than 2 devices, after which MoEngage blocks a user: 2 rows of later devices would fail:",
         "1 user with so many rows close together",
@@ -390,11 +390,28 @@ def test_lines_and_page_tell_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"<h2>{heading}</h2>" in page
 
 
-def test_long_lists_are_cut(tmp_path: Path) -> None:
-    """On a terminal; the page has ten, and findings say how many there are."""
-    found = moe_bulk.check([device(number % 20) for number in range(60)])
-    assert (20, 10) == (found["repeated"]["values"], len(found["repeated"]["worst"]))
-    assert "  and 15 more of them: see --html or --json" in lines(found)
+@pytest.mark.parametrize(
+    ("devices", "worst", "on_a_terminal", "on_the_page"),
+    [
+        (20, 10, "  and 15 more of them: see --html or --json for the worst 10", "<p>Of 20, the worst 10:</p>"),
+        (7, 7, "  and 2 more of them: see --html or --json", "lines 7, 14"),
+    ],
+)
+def test_long_lists_are_cut(devices: int, worst: int, on_a_terminal: str, on_the_page: str) -> None:
+    """To five on a terminal and to ten elsewhere, and nobody is sent to look for what is not there."""
+    found = moe_bulk.check([device(number % devices) for number in range(2 * devices)])
+    assert (devices, worst) == (found["repeated"]["values"], len(found["repeated"]["worst"]))
+    assert on_a_terminal in lines(found)
+    assert on_the_page in as_page(found)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [(1, "1 vendor id (idfv) that several"), (2, "2 vendor ids (idfv) that several")]
+)
+def test_one_and_several(values: int, said: str) -> None:
+    """Numbers and words agree."""
+    rows = [device(number, idfv=f"{number % values}{GAID[1:]}") for number in range(4)]
+    assert any(line.startswith(said) for line in lines(moe_bulk.check(rows)))
 
 
 @pytest.mark.parametrize(

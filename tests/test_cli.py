@@ -266,6 +266,24 @@ def test_a_check_that_cannot_be(
     assert said in capsys.readouterr().err
 
 
+def test_check_reads_an_upload_s_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it says of an input is what an upload with the same file does; what only sending needs is left aside."""
+    source = Path(a_source(tmp_path))
+    source.write_text(source.read_text().replace("push_id", "token"))
+    assert 2 == cli.run(["check", source.name])
+    capsys.readouterr()
+    said = 'column = ["push_id=token"]\nrate = "60/min"\nmax-failures = "5%"\nchanged-only = true\n'
+    Path("nightly.toml").write_text(f'workspace-id = "W"\n{said}')
+    assert 0 == cli.run(["check", source.name, "--config", "nightly.toml"])
+    assert "at 60/min" in capsys.readouterr().out
+    Path("moe-bulk.toml").write_text(said)
+    assert 0 == cli.run(["check", source.name])
+    assert "at 60/min" in capsys.readouterr().out
+    Path("moe-bulk.toml").write_text("colum = []")
+    assert 2 == cli.run(["check", source.name])
+    assert "there is no setting 'colum'. Did you mean column?" in capsys.readouterr().err
+
+
 def test_check_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It refuses to start where too many rows would fail, and then there is no run."""
     source = a_bad_source(tmp_path)

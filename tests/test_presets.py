@@ -70,9 +70,10 @@ def test_the_presets_are_these() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_told_of(name: str) -> None:
-    """What it is for, in a line, and the columns that it expects."""
+    """What it is for, in a sentence, and the columns that it expects, on a terminal of 80 columns."""
     preset, told = presets.load(name), presets.listing()
-    assert f"{name}: {preset.about}\n" in told
+    assert f"{name}: {preset.about} " in " ".join(told.split())
+    assert max(map(len, told.splitlines())) <= 80
     assert 20 < len(preset.about) < 120
     assert all(column in told for column in preset.expected)
     assert preset.built_in

@@ -14,7 +14,6 @@ from moe_bulk.settings import (
     outranked,
     read_key_file,
     read_settings,
-    suggest,
 )
 
 if TYPE_CHECKING:
@@ -113,11 +112,6 @@ def test_what_a_file_says_by_another_name_does_not_count(
 ) -> None:
     """A destination or key of a flag or the environment goes before the file's, whichever of its names that uses."""
     assert expected == outranked(argv, environ)
-
-
-def test_suggestions() -> None:
-    """The closest name is suggested, and nothing where none is close."""
-    assert (" Did you mean --rate?", "") == (suggest("--rte", ["--rate", "--out"]), suggest("--zzz", ["--rate"]))
 
 
 def test_the_key_in_a_file(tmp_path: Path) -> None:

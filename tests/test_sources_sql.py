@@ -168,12 +168,18 @@ def test_rows_before_a_failure_are_given(database: Path) -> None:
     ("url", "message"),
     [
         ("sqlite:///nowhere.db", "there is no SQLite file 'nowhere.db'"),
-        ("nosuch+thing://me:s3cr3t@host/db", "there is no database 'nosuch+thing'"),
+        (
+            "nosuch+thing://me:s3cr3t@host/db",
+            "SQLAlchemy knows no database 'nosuch+thing': write the URL like postgresql://user@host/database, or",
+        ),
         (
             "postgresql://me:s3cr3t@host:port/db",
             "the database's URL cannot be read: write it like postgresql://user@host",
         ),
-        ("oracle+oracledb://me:s3cr3t@host/db", "needs a driver: install it with pip install"),
+        (
+            "oracle+oracledb://me:s3cr3t@host/db",
+            "oracle+oracledb needs Python's module oracledb, which is not there: install the package that brings it",
+        ),
         ("postgres://me:s3cr3t@127.0.0.1:1/db?sslpassword=s3cr3t", "the query cannot be carried out: "),
     ],
 )

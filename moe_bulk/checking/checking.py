@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from moe_bulk.checking.findings import FORMAT, Collision, Findings, Group, Place, Users
+from moe_bulk.checking.findings import FORMAT, Collision, Findings, Group, Place, Users, hint
 from moe_bulk.checking.survey import MOST_DEVICES, Survey
 from moe_bulk.checking.whole import Whole
 from moe_bulk.config import Rate
@@ -48,7 +48,7 @@ def check(
                 survey.add(made)
             if watch is not None:
                 watch(*whole.progress, survey.rows)
-        return _Findings(survey, whole, rate or Rate()).told()
+        return _Composer(survey, whole, rate or Rate()).findings()
 
 
 def refuse_above(limit: FailureLimit | None, findings: Findings) -> None:
@@ -70,20 +70,15 @@ def _folder() -> TemporaryDirectory[str]:
         raise JournalError(f"there is no folder to work in ({error}): set TMPDIR to one") from None
 
 
-def _hint(text: str) -> str:
-    """Enough of an id or a token to know it again, and not all of it: it leaves the run folder."""
-    return f"{text[:5]}…{text[-4:]}" if len(text) > 12 else f"{text[:2]}…{text[-1:]}"
-
-
-class _Findings:
-    """Puts together what a survey found."""
+class _Composer:
+    """Makes findings of what a survey counted, and reads the worst values again to show them."""
 
     def __init__(self, survey: Survey, whole: Whole, rate: Rate) -> None:
         self._survey = survey
         self._whole = whole
         self._rate = rate
 
-    def told(self) -> Findings:
+    def findings(self) -> Findings:
         survey, whole = self._survey, self._whole
         hurried = survey.hurried_users(self._rate)
         crowded, beyond = survey.collisions.crowded(MOST_DEVICES)
@@ -137,9 +132,9 @@ class _Findings:
             device = record.device
             if name == "user":
                 if hash(device.customer_id) == group.key:
-                    return _hint(device.customer_id)
+                    return hint(device.customer_id)
                 continue
             for key in device.keys():  # noqa: SIM118  no dict
                 if key[0] == name and hash(key) == group.key:
-                    return " / ".join(map(_hint, key[1:]))
+                    return " / ".join(map(hint, key[1:]))
         return None

@@ -35,6 +35,7 @@ LOADED_AT_ONCE = 64 << 20
 WORST = 10
 PLACES = 5
 _ROWS_AT_ONCE = 10_000
+_KEYS = "SELECT key FROM groups"
 
 _COLUMNS = {"source": "INTEGER"} | dict.fromkeys(
     ("line", "start", "customer", "device", "push_id", "moe_gaid", "idfv"), "BIGINT"
@@ -113,8 +114,8 @@ class Collisions:
 
     def repeated(self) -> Shared:
         """Devices that stand in more than one row."""
-        with self._asking("device, count(*) AS n, 1 AS devices, min(rowid) AS first", "count(*) > 1", "device"):
-            groups, rows = self._one("SELECT count(*), coalesce(sum(n), 0) FROM groups")
+        with self._groups_of("device", "count(*) > 1", devices=1):
+            groups, rows, _ = self._totals()
             spots = self._spots(
                 "SELECT device AS key, rowid AS first, source, line, start FROM rows "
                 "WHERE device IN (SELECT key FROM worst) "
@@ -124,45 +125,28 @@ class Collisions:
 
     def shared(self, name: SharedKey) -> Shared:
         """Push tokens or advertising ids that several devices have; the places are those of the first devices."""
-        what = f"{name}, count(*) AS n, 0 AS devices, min(rowid) AS first"
-        with self._asking(what, "min(device) <> max(device)", name):
-            groups, rows = self._one("SELECT count(*), coalesce(sum(n), 0) FROM groups")
-            if not groups:
+        with self._groups_of(name, "min(device) <> max(device)"):
+            if not self._totals()[0]:  # as in most inputs: then their rows are not read once more
                 return Shared(0, 0, 0, ())
-            self._do(
-                "UPDATE groups SET devices = counted.devices FROM (SELECT key, count(*) AS devices FROM "
-                f"(SELECT DISTINCT {name} AS key, device FROM rows WHERE {name} IN (SELECT key FROM groups)) "
-                "GROUP BY key) AS counted WHERE groups.key = counted.key"
-            )
-            devices = self._one("SELECT sum(devices) FROM groups")[0]
-            self._choose_worst()
+            self._count_devices(f"(SELECT DISTINCT {name} AS key, device FROM rows WHERE {name} IN ({_KEYS}))")
+            groups, rows, devices = self._totals()
             return Shared(groups, rows, devices, self._worst(self._first_of_each_device(name)))
 
     def crowded(self, most: int) -> tuple[Shared, int]:
         """Users with more than `most` devices, and how many rows belong to devices beyond those, by their first row."""
-        with self._asking(
-            "customer, count(*) AS n, 0 AS devices, min(rowid) AS first", f"count(*) > {most}", "customer"
-        ):
+        with self._groups_of("customer", f"count(*) > {most}"):
             self._do(
                 "CREATE TEMP TABLE ranked AS SELECT customer AS key, device, count(*) AS n, "
                 "row_number() OVER (PARTITION BY customer ORDER BY min(rowid)) AS rank "
-                "FROM rows WHERE customer IN (SELECT key FROM groups) GROUP BY customer, device"
+                f"FROM rows WHERE customer IN ({_KEYS}) GROUP BY customer, device"
             )
             try:
-                self._do(
-                    "UPDATE groups SET devices = counted.devices FROM (SELECT key, count(*) AS devices FROM ranked "
-                    "GROUP BY key) AS counted WHERE groups.key = counted.key"
-                )
-                self._do(f"DELETE FROM groups WHERE devices <= {most}")
-                groups, rows, devices = self._one(
-                    "SELECT count(*), coalesce(sum(n), 0), coalesce(sum(devices), 0) FROM groups"
-                )
-                beyond = self._one(
-                    f"SELECT coalesce(sum(n), 0) FROM ranked WHERE rank > {most} AND key IN (SELECT key FROM groups)"
-                )[0]
+                self._do(f"DELETE FROM groups WHERE key NOT IN (SELECT key FROM ranked WHERE rank > {most})")
+                self._count_devices("ranked")
+                (beyond,) = self._one(f"SELECT coalesce(sum(n), 0) FROM ranked WHERE rank > {most}")
             finally:
                 self._do("DROP TABLE ranked")
-            self._choose_worst()
+            groups, rows, devices = self._totals()
             return Shared(groups, rows, devices, self._worst(self._first_of_each_device("customer"))), beyond
 
     def busy_users(self, least: int) -> Iterator[tuple[int, Spot, int]]:
@@ -180,12 +164,15 @@ class Collisions:
     # -- how -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _asking(self, what: str, which: str, column: str) -> Iterator[None]:
-        """Within it, `groups` are those of a column's values that fulfil a condition, and `worst` the largest."""
+    def _groups_of(self, column: str, which: str, *, devices: int = 0) -> Iterator[None]:
+        """Within it, the table `groups` has those of a column's values that fulfil a condition.
+
+        A group has as many `devices` as is said, or as `_count_devices` counts then; `worst` are the largest groups.
+        """
         self._load()
         self._do(
-            f"CREATE TEMP TABLE groups AS SELECT {what.replace(column, f'{column} AS key', 1)} FROM rows "
-            f"WHERE {column} IS NOT NULL GROUP BY {column} HAVING {which}"
+            f"CREATE TEMP TABLE groups AS SELECT {column} AS key, count(*) AS n, {devices} AS devices, "
+            f"min(rowid) AS first FROM rows WHERE {column} IS NOT NULL GROUP BY {column} HAVING {which}"
         )
         try:
             self._choose_worst()
@@ -193,6 +180,18 @@ class Collisions:
         finally:
             self._do("DROP TABLE groups")
             self._do("DROP TABLE worst")
+
+    def _count_devices(self, source: str) -> None:
+        """Let each group have as many devices as `source` has rows with its key."""
+        self._do(
+            "UPDATE groups SET devices = counted.devices FROM "
+            f"(SELECT key, count(*) AS devices FROM {source} GROUP BY key) AS counted WHERE groups.key = counted.key"
+        )
+        self._choose_worst()
+
+    def _totals(self) -> tuple[int, ...]:
+        """How many groups there are, with how many rows and devices."""
+        return self._one("SELECT count(*), coalesce(sum(n), 0), coalesce(sum(devices), 0) FROM groups")
 
     def _choose_worst(self) -> None:
         self._do(

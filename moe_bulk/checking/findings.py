@@ -7,6 +7,15 @@ from typing import TypedDict
 FORMAT = 1
 
 
+def hint(text: str) -> str:
+    """Enough of an id or a token to know it again, and not all of it: findings leave the run folder.
+
+    >>> hint("the-token-of-many"), hint("user-1")
+    ('the-t…many', 'us…1')
+    """
+    return f"{text[:5]}…{text[-4:]}" if len(text) > 12 else f"{text[:2]}…{text[-1:]}"
+
+
 class Cause(TypedDict):
     """Rows that would fail for one reason: how many, the first one, and what to do."""
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moe_bulk.checking.findings import Oddity
+from moe_bulk.checking.findings import Oddity, hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,8 @@ _NOTHING = frozenset(
 ) | {"NaN", "NaT", "<NA>"}
 _TEXTS = ("model", "app_version", "os_version")
 _UUID = 36
+_SPELT = frozenset({"rounded", "decimal", "nothing"})
+_SHORT = 12
 
 REMEDIES = {
     "rounded": "a spreadsheet rounded them, and the digits are lost: export the column as text",
@@ -114,7 +116,7 @@ class Oddities:
                 count=seen.count,
                 source=seen.source,
                 first_line=seen.line,
-                example=brief(seen.example),
+                example=_shown(kind, seen.example),
                 remedy=REMEDIES[kind],
             )
             for (kind, field), seen in self._seen.items()
@@ -136,6 +138,6 @@ class Oddities:
         return found
 
 
-def brief(text: str) -> str:
-    """Enough of an id or a token to know it again, and not all of it."""
-    return text if len(text) <= 12 else f"{text[:6]}…{text[-4:]}"
+def _shown(kind: str, text: str) -> str:
+    # A short number or word is odd by how it is spelt, so it is shown.
+    return text if kind in _SPELT and len(text) <= _SHORT else hint(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from moe_bulk.page import Markup, facts, page, paragraph, section, table
 
@@ -14,17 +14,16 @@ if TYPE_CHECKING:
 
     from moe_bulk.checking.findings import Cause, Collision, Findings, Group, Oddity, Place, Skipped, Users
 
-_COUNTS: tuple[Literal["rows", "valid", "invalid", "skipped", "superseded"], ...] = (
-    *("rows", "valid", "invalid", "skipped", "superseded"),
-)
+_Count = Literal["rows", "valid", "invalid", "skipped", "superseded"]
+_COUNTS: tuple[_Count, ...] = get_args(_Count)
 SHOWN = 5
-"""Groups and causes of a kind on a terminal; the page and `--json` have more."""
+"""Groups and causes of a kind on a terminal; the page and `--json` have all causes, and more of the groups."""
 WIDTH = 80
 
 _SHARED = {
-    "push_id": "push tokens",
-    "moe_gaid": "advertising ids (moe_gaid)",
-    "idfv": "vendor ids (idfv)",
+    "push_id": "push token",
+    "moe_gaid": "advertising id (moe_gaid)",
+    "idfv": "vendor id (idfv)",
 }
 
 
@@ -43,7 +42,7 @@ def _blocks(findings: Findings) -> Iterator[list[str]]:
     for title, collision in _collisions(findings):
         yield ["", *_wrapped(title)]
         yield from (_item(_group(findings, group)) for group in collision["worst"][:SHOWN])
-        yield _more(collision["values"], "of them")
+        yield _more_groups(collision)
     if findings["suspicious"]:
         yield ["", "Allowed, and perhaps not meant:"]
         yield from (_item(_odd(findings, each)) for each in findings["suspicious"])
@@ -118,8 +117,8 @@ def _repeated(found: Collision) -> str:
 
 def _shared(what: str, found: Collision) -> str:
     return (
-        f"{found['values']:,} {what} that several devices have, {found['devices']:,} devices in all. MoEngage knows "
-        "one device by each: a row deletes the device that had it before, and the last one stays:"
+        f"{_times(what, found['values'])} that several devices have, {found['devices']:,} devices in all. MoEngage "
+        "knows one device by each: a row deletes the device that had it before, and the last one stays:"
     )
 
 
@@ -163,8 +162,9 @@ def _most(findings: Findings) -> str:
 
 
 def _times(word: str, count: int) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+    """`1 row`, `2,000 rows`, `2 vendor ids (idfv)`."""
+    noun, bracket, rest = word.partition(" (")
+    return f"{count:,} {noun}{'' if count == 1 else 's'}{bracket}{rest}"
 
 
 def _sentence(text: str) -> str:
@@ -188,6 +188,19 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 def _more(count: int, what: str) -> list[str]:
     return [f"  and {count - SHOWN:,} more {what}: see --html or --json"] if count > SHOWN else []
+
+
+def _more_groups(collision: Collision) -> list[str]:
+    """How many groups are not shown; of many nobody is told but their number."""
+    if not (cut := _cut(collision)):
+        return _more(collision["values"], "of them")
+    return [f"  and {collision['values'] - SHOWN:,} more of them: see --html or --json for {cut}"]
+
+
+def _cut(collision: Collision) -> str:
+    """`the worst 10`, or nothing where the findings have all groups."""
+    worst = len(collision["worst"])
+    return f"the worst {worst}" if collision["values"] > worst else ""
 
 
 def _plain(text: str) -> str:
@@ -239,7 +252,8 @@ def _parts(findings: Findings) -> Iterator[Markup]:
         skips = (_row(findings, each, each["cause"]) for each in findings["skips"])
         yield section("Rows that are left out", [table(("Rows", "First", "Why"), skips, numeric=(0,))])
     for title, collision in _collisions(findings):
-        yield section(title.rstrip(":"), [_groups(findings, collision)])
+        shown = f"Of {collision['values']:,}, {cut}:" if (cut := _cut(collision)) else ""
+        yield section(title.rstrip(":"), [*([paragraph(shown)] if shown else []), _groups(findings, collision)])
     if findings["suspicious"]:
         odd = (
             _row(findings, each, each["what"], each["example"], _sentence(each["remedy"]))

@@ -10,14 +10,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO, cast
 
-from cyclopts import Parameter
-
-from moe_bulk.cli.app import app
+from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import Rate
 from moe_bulk.display import Unbreakable, stop_signals
 from moe_bulk.errors import ConfigError
-from moe_bulk.options import Input, option
+from moe_bulk.options import CONFIG, OUTPUT, PACING, Input, Sources, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,31 +26,38 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 15.0
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "moe-bulk check devices.csv",
+        "moe-bulk check 'exports/*.csv.gz' --column push_id=token --html found.html",
+        "moe-bulk check onesignal.csv --preset onesignal --json",
+        "moe-bulk upload devices.csv --check-first --max-failures 1%",
+    )
+)
 def check(
-    source: Annotated[
-        list[str] | None,
-        Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
-    ] = None,
+    source: Sources = None,
     /,
     *,
     reading: Input = Input(),
-    rate: Annotated[str, option("The rate at which you will send: COUNT/min or COUNT/s.", env="MOE_BULK_RATE")] = (
-        "10000/min"
-    ),
-    html: Annotated[str | None, option("Write what was found as a page, too.")] = None,
-    json: Annotated[bool, option("Print what was found as JSON on standard output.")] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Say nothing: the exit code does.", negative="")] = (
-        False
-    ),
+    rate: Annotated[
+        str, option("The rate at which you will send: COUNT/min or COUNT/s.", env="MOE_BULK_RATE", group=PACING)
+    ] = "10000/min",
+    html: Annotated[str | None, option("Write what was found as a page, too.", group=OUTPUT)] = None,
+    json: Annotated[bool, option("Print what was found as JSON on standard output.", group=OUTPUT)] = False,
+    quiet: Annotated[bool, option("Say nothing: the exit code does.", name=["--quiet", "-q"], group=OUTPUT)] = False,
+    config: Annotated[str | None, CONFIG] = None,
 ) -> int:
-    """Read a whole input without sending anything, and say all that can be known: problems, collisions, duration.
+    """Read a whole input without sending it, and say what would come of it.
 
-    It finds rows that would fail, devices that stand in several rows, push tokens and advertising ids that several
-    devices have, users with too many devices or rows, values that are hardly meant, and says what the upload takes.
+    It finds rows that would fail, devices that stand in several rows, push tokens
+    and advertising ids that several devices have, users with too many devices or
+    rows, values that are hardly meant, and says what the upload takes. Exit codes:
 
-    Exit codes: 0 no row would fail; 1 some would; 2 wrong usage, configuration or input.
+    0  no row would fail
+    1  some would
+    2  wrong usage, configuration or input
     """
+    del config  # read before the arguments were
     from moe_bulk.checking.telling import as_page, lines  # noqa: PLC0415  the rest of the program
 
     findings = look(named_sources("check", source or (), reading), reading, Rate.parse(rate), quiet=quiet)

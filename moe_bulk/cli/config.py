@@ -15,7 +15,8 @@ from moe_bulk.cli.configuration import file_settings, reads_settings
 from moe_bulk.display import Unbreakable
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, OUTPUT, option
-from moe_bulk.settings import DESTINATION_VARIABLES, KEY_VARIABLE, suggest
+from moe_bulk.settings import DESTINATION_VARIABLES, KEY_VARIABLE
+from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +50,7 @@ def config(
     *command: Annotated[
         str, Parameter(help="A command, and options as they would follow it; else upload.", allow_leading_hyphen=True)
     ],
-    json: Annotated[bool, option("Print the settings as JSON on standard output."), Parameter(group=OUTPUT)] = False,
+    json: Annotated[bool, option("Print the settings as JSON on standard output.", group=OUTPUT)] = False,
     config: Annotated[str | None, CONFIG] = None,
 ) -> int:
     """Show each setting of a command, and where it comes from.
@@ -63,7 +64,7 @@ def config(
         words.insert(0, "upload")
     if not reads_settings(words[0]):
         known = [name for name in app if reads_settings(name)]
-        raise ConfigError(f"{words[0]} is no command that reads settings.{suggest(words[0], known)}")
+        raise ConfigError(f"{words[0]} is no command that reads settings.{did_you_mean(words[0], known)}")
     found = file_settings(words[0], [*words, *(["--config", config] if config is not None else [])])
     settings = list(_settings(words, found))
     found = replace(found, path=_short(found.path))
@@ -100,7 +101,7 @@ def _parsed(words: Sequence[str], found: FileSettings) -> Sequence[Argument]:
     for word in words[1:]:
         name = word.partition("=")[0]
         if word.startswith("-") and word != "-" and name not in set(options_of(words[0])):
-            raise ConfigError(f"{words[0]} has no option {name}.{suggest(name, options_of(words[0]))}")
+            raise ConfigError(f"{words[0]} has no option {name}.{did_you_mean(name, options_of(words[0]))}")
     before, app.config = app.config, (Dict({words[0]: dict(found.said)}, source=found.path), catch)
     try:
         app.parse_args(list(words), exit_on_error=False, print_error=True)

@@ -7,8 +7,6 @@ import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
 from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.config import Network, Rate, parse_duration
@@ -33,7 +31,7 @@ def doctor(
     *,
     destination: Destination = Destination(),
     load: Load = Load(),
-    json: Annotated[bool, option("Print the findings as JSON on standard output."), Parameter(group=OUTPUT)] = False,
+    json: Annotated[bool, option("Print the findings as JSON on standard output.", group=OUTPUT)] = False,
     config: Annotated[str | None, CONFIG] = None,
 ) -> int:
     """Look at everything that an upload needs, before a long run.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from moe_bulk.cli.app import options_of
 from moe_bulk.errors import ConfigError
-from moe_bulk.settings import read_query, suggest
+from moe_bulk.settings import read_query
+from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
 
 def named_sources(command: str, sources: Sequence[str], said: Input) -> tuple[str, ...]:
     """What is to be read; a database's URL may come from the environment, for its password's sake."""
-    # Words that begin with a dash end up among the sources: `-` is one, the others are mistakes.
-    for source in sources:
-        if source.startswith("-") and source != "-":
-            name = source.partition("=")[0]  # never its value: it may be a key
-            raise ConfigError(f"there is no option {name}.{suggest(name, options_of(command))}")
+    _refuse_unknown_options(command, sources)
     if said.query is None:
         if not sources:
             raise ConfigError(f"{command} what? Name a file, a glob or a URL, or - for standard input")
@@ -34,6 +31,14 @@ def named_sources(command: str, sources: Sequence[str], said: Input) -> tuple[st
     if said.format != "auto":
         raise ConfigError("--format is for files: what a query gives has its types already")
     return sources
+
+
+def _refuse_unknown_options(command: str, sources: Sequence[str]) -> None:
+    # Words that begin with a dash end up among the sources: `-` is one, the others are mistakes.
+    for source in sources:
+        if source.startswith("-") and source != "-":
+            name = source.partition("=")[0]  # never its value: it may be a key
+            raise ConfigError(f"there is no option {name}.{did_you_mean(name, options_of(command))}")
 
 
 def rows_of(sources: Sequence[str], said: Input) -> Files | Query:

@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
 from moe_bulk.cli.again import next_steps
 from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
@@ -17,7 +15,7 @@ from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.display import Display, Manner, Unbreakable
 from moe_bulk.errors import ConfigError
 from moe_bulk.jsonlog import write_to
-from moe_bulk.options import CONFIG, Changes, Destination, Input, Output, Pacing
+from moe_bulk.options import CONFIG, Changes, Destination, Input, Output, Pacing, Sources
 
 if TYPE_CHECKING:
     from moe_bulk.config import Credentials
@@ -36,10 +34,7 @@ if TYPE_CHECKING:
     )
 )
 def upload(
-    source: Annotated[
-        list[str] | None,
-        Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
-    ] = None,
+    source: Sources = None,
     /,
     *,
     destination: Destination = Destination(),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, get_args
 
 from moe_bulk.device import FIELDS, Validation
 from moe_bulk.errors import ConfigError
 from moe_bulk.presets import Preset, as_mapping, from_mapping, load
+from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,9 @@ class Columns:
     def __post_init__(self) -> None:
         for name in (*self.columns, *self.constants):
             if name not in FIELDS:
-                raise ConfigError(f"there is no field {name!r}.{closest(name, FIELDS)} Fields: {', '.join(FIELDS)}")
+                raise ConfigError(
+                    f"there is no field {name!r}.{did_you_mean(name, FIELDS)} Fields: {', '.join(FIELDS)}"
+                )
         if self.validate not in get_args(Validation):
             raise ConfigError(f"there is no validation {self.validate!r}: use strict or basic")
         for name, column in self.columns.items():
@@ -135,9 +137,3 @@ def _pairs(option: str, form: str, texts: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{option} names {name} twice: {pairs[name]!r} and {value!r}")
         pairs[name] = value
     return pairs
-
-
-def closest(name: str, known: Sequence[str]) -> str:
-    """` Did you mean customer_id?`, or nothing."""
-    close = get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from moe_bulk.columns.columns import closest
 from moe_bulk.columns.foreign import Foreign, item_of
 from moe_bulk.device import FIELDS, ID_KEPT, Device, Problem, fold
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Status
 from moe_bulk.paths import at, head
 from moe_bulk.record import NOTE, RAW_KEPT, Record, Row
+from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from moe_bulk.columns.columns import Columns
@@ -367,9 +367,9 @@ def _columns(name: str, header: Sequence[str]) -> str:
     # A stranger's text on its way to a terminal: no control characters.
     header = [each if each.isprintable() else repr(each)[1:-1] for each in header]
     shown = ", ".join(each[:60] for each in header[:20]) + (" …" if len(header) > 20 else "")
-    return f"{closest(name, header)} Its columns: {shown}"
+    return f"{did_you_mean(name, header)} Its columns: {shown}"
 
 
 def _not_sent(kind: Literal["column", "field"], name: object) -> str:
     text = _clean(name)[:60] if isinstance(name, str) else _shown(name)
-    return f"{kind} {text!r} is not sent: it is none of the API's.{closest(text, FIELDS)}"
+    return f"{kind} {text!r} is not sent: it is none of the API's.{did_you_mean(text, FIELDS)}"

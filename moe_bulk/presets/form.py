@@ -49,20 +49,20 @@ class Preset:
         """The preset that a TOML table holds; ConfigError, which says where, for what is none."""
         read = Table(name, table, _KEYS)
         preset = cls(
-            name,
-            read.text("about")[:_ABOUT_KEPT],
-            read.lists("columns"),
-            read.pairs("set"),
-            {field: _comparable(said) for field, said in read.maps("values").items()},
-            {column: _comparable(said) for column, said in read.maps("skip").items()},
-            read.pairs("without"),
-            frozenset(map(comparable, read.texts("nothing"))),
-            read.pairs("ask"),
-            read.texts("ignored"),
-            read.texts("items"),
-            read.text("join"),
-            dict(table),
-            built_in,
+            name=name,
+            about=read.text("about")[:_ABOUT_KEPT],
+            columns=read.lists("columns"),
+            constants=read.pairs("set"),
+            values={field: _by_comparable_text(said) for field, said in read.maps("values").items()},
+            skip={column: _by_comparable_text(said) for column, said in read.maps("skip").items()},
+            without=read.pairs("without"),
+            nothing=frozenset(map(comparable, read.texts("nothing"))),
+            ask=read.pairs("ask"),
+            ignored=read.texts("ignored"),
+            items=read.texts("items"),
+            join=read.text("join"),
+            table=dict(table),
+            built_in=built_in,
         )
         for part in ("columns", "set", "values", "without", "ask"):
             read.refuse_unknown(part, read.section(part), FIELDS, "field")
@@ -128,7 +128,7 @@ class Preset:
     def value(self, field: str, found: object) -> object:
         """What a value of a field's column means."""
         meanings = self.values.get(field)
-        return found if meanings is None or found is None else meanings.get(_text(found), found)
+        return found if meanings is None or found is None else meanings.get(_comparable_text(found), found)
 
     def says_nothing(self, found: object) -> bool:
         """True for null, the empty text, and what this export writes in their place."""
@@ -136,20 +136,21 @@ class Preset:
 
     def why_no_device(self, column: str, found: object) -> str | None:
         """Why this value of a column makes a row no device; None where it does not."""
-        why = self.skip[column].get("" if found is None else _text(found))
+        why = self.skip[column].get("" if found is None else _comparable_text(found))
         return f"{column} is {found}: {why}" if why else None
 
 
 def comparable(text: str) -> str:
-    """The text as it is compared."""
+    """The text without case and surrounding space: so it is compared."""
     return text.strip().casefold()
 
 
-def _text(found: object) -> str:
+def _comparable_text(found: object) -> str:
+    """The text under which `values` and `skip` have a value of a row."""
     if isinstance(found, float) and found.is_integer():  # a spreadsheet's or a data frame's way to write 1
         return str(int(found))
     return comparable(str(found))
 
 
-def _comparable(said: Mapping[str, str]) -> dict[str, str]:
+def _by_comparable_text(said: Mapping[str, str]) -> dict[str, str]:
     return {comparable(text): meaning for text, meaning in said.items()}

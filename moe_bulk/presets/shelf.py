@@ -6,7 +6,6 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +13,11 @@ from textwrap import wrap
 
 from moe_bulk.errors import ConfigError
 from moe_bulk.presets.form import Preset
+from moe_bulk.spelling import did_you_mean
 
 _FOLDER = "moe_bulk.presets"
-_WIDTH = 100
+_WIDTH = 80
+_INDENT = "    "
 
 
 @cache
@@ -31,11 +32,9 @@ def load(said: str) -> Preset:
         return _built_in(said)
     if _is_toml(said) or "/" in said:
         return _own(said)
-    close = get_close_matches(said.lower(), names(), n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
     raise ConfigError(
-        f"there is no preset {said!r}.{hint} There are: {', '.join(names())}; a file of your own is named with its "
-        "ending: --preset ./mine.toml"
+        f"there is no preset {said!r}.{did_you_mean(said, names())} There are: {', '.join(names())}; a file of your "
+        "own is named with its ending: --preset ./mine.toml"
     )
 
 
@@ -65,10 +64,14 @@ def listing() -> str:
     """All presets of the package for people: what each is for, and the columns that it expects."""
     told = []
     for preset in map(_built_in, names()):
-        columns = wrap(", ".join(preset.expected), _WIDTH, break_long_words=False, break_on_hyphens=False)
-        asked = [f"needs --set {field}=VALUE" for field in preset.ask]
-        told.append("\n    ".join([f"{preset.name}: {preset.about}", *columns, *asked]))
+        asked = [f"{_INDENT}needs --set {field}=VALUE" for field in preset.ask]
+        about, columns = f"{preset.name}: {preset.about}", _INDENT + ", ".join(preset.expected)
+        told.append("\n".join([*_wrapped(about), *_wrapped(columns), *asked]))
     return "\n\n".join(told)
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, _WIDTH, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
 
 
 @cache

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from moe_bulk.errors import ConfigError
+from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,11 +28,10 @@ class Table:
         """Refuse a name that is none of those."""
         for name in found:
             if name not in known:
-                close = get_close_matches(str(name), known, n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
                 place = f"{where}: " if where else ""
                 raise ConfigError(
-                    f"the preset {self._name}: {place}there is no {kind} {name!r}.{hint} There are: {', '.join(known)}"
+                    f"the preset {self._name}: {place}there is no {kind} {name!r}.{did_you_mean(str(name), known)} "
+                    f"There are: {', '.join(known)}"
                 )
 
     def section(self, part: str) -> Mapping[str, object]:

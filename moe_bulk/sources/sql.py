@@ -196,10 +196,21 @@ def _engine(url: str) -> Any:
     try:
         return sa.create_engine(where, poolclass=sa.pool.NullPool)
     except sa.exc.NoSuchModuleError:
-        raise ConfigError(f"there is no database {where.drivername!r} that SQLAlchemy knows") from None
+        raise ConfigError(
+            f"SQLAlchemy knows no database {where.drivername!r}: write the URL like postgresql://user@host/database, "
+            "or install the package that adds it"
+        ) from None
     except ImportError as error:
-        extra = "'moe-bulk[sql]'" if "psycopg" in where.drivername else f"the package that brings {error.name}"
-        raise SourceError(f"{where.drivername} needs a driver: install it with pip install {extra}") from None
+        raise SourceError(_without_driver(where.drivername, error)) from None
+
+
+def _without_driver(drivername: str, error: ImportError) -> str:
+    if "psycopg" in drivername:
+        return f"{drivername} needs a driver: install it with pip install 'moe-bulk[sql]'"
+    return (
+        f"{drivername} needs Python's module {error.name}, which is not there: install the package that brings it, or "
+        "name another driver in the URL, as in mysql+pymysql://"
+    )
 
 
 def _is_there(path: str | None) -> bool:
