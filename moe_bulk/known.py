@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from moe_bulk.errors import ConfigError
-from moe_bulk.statefile import check_that_it_is_still, default_state, open_state, telling
+from moe_bulk.statefile import default_state, open_state, refuse_replaced, telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,7 +128,7 @@ class Known:
         None of them may share a key with another one, nor with one whose fate was not noted yet.
         """
         with telling(self._path):
-            check_that_it_is_still(self._path, self._file)
+            refuse_replaced(self._path, self._file)
             said = [self._said(device) for device in devices]
             ids = [self._key(("device", device.customer_id, device.device_id)) for device in devices]
             found = self._look_up(ids, now)

@@ -102,12 +102,12 @@ def open_state(
         )
         stack.callback(db.close)
         salt = _settle_in(db, path, f"{workspace_id} at {destination}")
-        check_that_it_is_still(path, seen)
+        refuse_replaced(path, seen)
         stack.pop_all()
         return db, salt, seen
 
 
-def check_that_it_is_still(path: Path, seen: os.stat_result | None) -> None:
+def refuse_replaced(path: Path, seen: os.stat_result | None) -> None:
     """Raise StateRefused where the name has gone, or stands for another file: others would not see what is noted."""
     try:
         same = seen is not None and os.path.samestat(seen, path.lstat())

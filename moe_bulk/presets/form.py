@@ -8,7 +8,7 @@ from typing import Final
 
 from moe_bulk.device import FIELDS
 from moe_bulk.paths import at, head
-from moe_bulk.presets.table import Table
+from moe_bulk.presets.table import PresetTable
 
 MOST_ITEMS: Final = 1000
 """Devices that one row may hold: MoEngage blocks a user who has more."""
@@ -47,7 +47,7 @@ class Preset:
     @classmethod
     def from_table(cls, name: str, table: Mapping[str, object], *, built_in: bool = False) -> Preset:
         """The preset that a TOML table holds; ConfigError, which says where, for what is none."""
-        read = Table(name, table, _KEYS)
+        read = PresetTable(name, table, _KEYS)
         preset = cls(
             name=name,
             about=read.text("about")[:_ABOUT_KEPT],

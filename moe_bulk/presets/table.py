@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-class Table:
+class PresetTable:
     """Reads a table of the preset `name`, which may have these keys only; ConfigError where it makes no sense."""
 
     def __init__(self, name: str, table: Mapping[str, object], keys: Sequence[str]) -> None:
