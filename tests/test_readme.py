@@ -141,7 +141,8 @@ def test_the_two_commands_of_a_newcomer() -> None:
 def test_options_that_the_readme_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """No option is promised that is not there."""
     cli.run(["upload", "--help"])
-    cli.run(["sandbox", "--help"])
+    for command in ("sandbox", "report", "audit"):
+        cli.run([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--help", "--quiet"}
     usage = re.sub(r"(pip install|python3 -m venv|benchmarks/)[^&`]*", "", README)
     assert set() == set(re.findall(r"(?<![\w<!-])--[a-z][a-z-]+", usage)) - known
