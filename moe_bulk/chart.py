@@ -29,6 +29,7 @@ svg.narrow { display: none; }
 .mark { stroke: var(--quiet); stroke-width: 1; stroke-dasharray: 4 3; fill: none; }
 .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 6 4; fill: none; }
 .f0 { fill: var(--accent); } .f1 { fill: var(--second); } .f2 { fill: var(--bad); }
+.f0, .f1, .f2, .pause, .outage { shape-rendering: crispEdges; }
 .l0, .l1 { fill: none; stroke-width: 1.75; stroke-linejoin: round; } .l0 { stroke: var(--accent); }
 .l1 { stroke: var(--second); }
 .pause { fill: var(--warn); opacity: .22; } .outage { fill: var(--bad); opacity: .18; }

@@ -1,7 +1,7 @@
 """Count a run's result lines anew, knowing nothing but the lines: how many of which, each once, and the busiest window.
 
 Lines stand in the order in which rows settled, so all that needs an order is sorted in pieces, beside the lines: the
-memory is bounded, and some 30 bytes a row go to a temporary file.
+memory is bounded, and 8 bytes for each row, each request and each failure go to temporary files.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from moe_bulk import chart, recap
 from moe_bulk.axis import clock_time, lasting, moment
 from moe_bulk.chart import Piece, Plot, Shade
 from moe_bulk.outcome import FAILED, FORMAT, Status
-from moe_bulk.page import Markup, command, element, facts, joined, page, paragraph, section, table
+from moe_bulk.page import Markup, command, element, facts, joined, page, paragraph, section, table, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from moe_bulk.tally import Summary
     from moe_bulk.timeline import Bin, Timeline
 
-_CAUSES_SHOWN = 20
-_SETTINGS_SHOWN = 30
-_TEXT_SHOWN = 200
+_CAUSES_SHOWN = 15
+_SETTINGS_SHOWN = 20
+_TEXT_SHOWN = 160
 """Characters of a text from data that are shown: the files beside the page have all of it."""
 _TOLD = 24
 """Rows of the table that tells a plot in numbers."""
@@ -76,6 +76,7 @@ def _title(told: Told) -> str:
 
 
 def _short(text: str, most: int = _TEXT_SHOWN) -> str:
+    text = visible(text[: most + 1])  # what is spelt out counts in full
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -124,7 +125,8 @@ def _failures(failures: Sequence[Failures]) -> Markup:
         return Markup()
     count = sum(each["count"] for each in failures)
     reasons = "one reason" if len(failures) == 1 else f"{len(failures)} reasons"
-    parts = [paragraph(f"{recap.rows(count)} failed for {reasons}, the most frequent first.")]
+    order = ", the most frequent first" if len(failures) > 1 else ""
+    parts = [paragraph(f"{recap.rows(count)} failed for {reasons}{order}.")]
     parts += [_cause(each) for each in failures[:_CAUSES_SHOWN]]
     if len(failures) > _CAUSES_SHOWN:
         parts.append(paragraph(f"And {len(failures) - _CAUSES_SHOWN} more reasons: see summary.json."))
@@ -136,7 +138,7 @@ def _cause(each: Failures) -> Markup:
     said = [("First", f"line {each['first_line']:,}")]
     if each["example"]:
         said.append(("Example", _short(each["example"])))
-    remedy = _short(each["remedy"], 400)
+    remedy = _short(each["remedy"], 240)
     said.append(("What to do", _with_commands(remedy[:1].upper() + remedy[1:])))
     return element("div", paragraph(head), facts(said), class_=f"cause {Status(each['status']).value}")
 
@@ -165,11 +167,11 @@ def _over_time(told: Told) -> Markup:
     if not bins:
         return Markup()
     shades = _shades(bins)
-    named = {"pause": "pause, as MoEngage asked", "outage": "outage: MoEngage did not answer"}
+    named = {"pause": "pause, as MoEngage asked", "outage": "outage: nothing was accepted"}
     shaded = [(kind, named[kind]) for kind in named if any(shade.kind == kind for shade in shades)]
-    bin_lasts = lasting(bins[0].seconds)
+    step = f"{bins[0].seconds:g} s" if bins[0].seconds < 60 else lasting(bins[0].seconds)
     parts = [
-        paragraph(f"Each step is {bin_lasts}; times are UTC.", class_="quiet"),
+        paragraph(f"Each step is {step}; times are UTC.", class_="quiet"),
         *_throughput(told, bins, shades, shaded),
         *_latencies(bins, shades, shaded),
         *_troubles(bins, shades, shaded),
@@ -185,7 +187,7 @@ def _shades(bins: Sequence[Bin]) -> list[Shade]:
         for kind, seconds in (("pause", each.paused), ("outage", each.out)):
             if seconds < 0.1 * each.seconds:
                 continue
-            begin, end = max(each.at, each.at + min(0.0, each.seconds - seconds)), each.at + each.seconds
+            begin, end = each.at + min(0.0, each.seconds - seconds), each.at + each.seconds
             before = next((shade for shade in reversed(found) if shade.kind == kind), None)
             if before is not None and begin - before.end < 2.5:
                 found[found.index(before)] = Shade(before.begin, end, kind)
@@ -201,15 +203,23 @@ def _pieces(bins: Sequence[Bin], *values: Sequence[float | None]) -> list[Piece]
     ]
 
 
+def _lasted(bins: Sequence[Bin], summary: Summary) -> list[float]:
+    """For how long the run was at it in each bin: it began within the first and ended within the last."""
+    began, ended = summary["started_at"], summary["ended_at"]
+    inside = (min(each.at + each.seconds, ended) - max(each.at, began) for each in bins)
+    return [max(seconds, each.seconds / 4) for seconds, each in zip(inside, bins, strict=True)]
+
+
 def _throughput(
     told: Told, bins: Sequence[Bin], shades: Sequence[Shade], shaded: Sequence[tuple[str, str]]
 ) -> list[Markup]:
     rate = told.summary["rate"]
     limits = [(since, limit / per) for since, limit, per in told.timeline.rates]
     limits = limits or [(bins[0].at, rate["limit"] / rate["per"])]
-    first = [(each.requests - each.retries) / each.seconds for each in bins]
-    again = [each.retries / each.seconds for each in bins]
-    peak = max(each.requests / each.seconds for each in bins)
+    lasted = _lasted(bins, told.summary)
+    first = [(each.requests - each.retries) / seconds for each, seconds in zip(bins, lasted, strict=True)]
+    again = [each.retries / seconds for each, seconds in zip(bins, lasted, strict=True)]
+    peak = max(one + other for one, other in zip(first, again, strict=True))
     label = (
         f"Requests a second over time: at most {peak:,.1f} in a step, "
         f"{sum(each.requests for each in bins):,} in all; the limit is {limits[-1][1]:,.1f} a second"
@@ -320,7 +330,7 @@ def _requests(summary: Summary) -> Markup:
 def _settings(summary: Summary) -> Markup:
     said = summary.get("settings", {})
     names = [name for name, value in said.items() if value not in (None, "", [], {}, False)]
-    found = [(_short(name.replace("_", " ").capitalize(), 60), _told(said[name])) for name in names[:_SETTINGS_SHOWN]]
+    found = [(_short(name.replace("_", " ").capitalize(), 40), _told(said[name])) for name in names[:_SETTINGS_SHOWN]]
     return section("Settings", [facts([*found, ("API key", "•••••••• (written nowhere)")])])
 
 
@@ -330,7 +340,7 @@ def _told(value: object) -> str:
     elif isinstance(value, list):
         value = [" = ".join(map(str, each)) if isinstance(each, list) else str(each) for each in value]
     said = ", ".join(value) if isinstance(value, list) else "yes" if value is True else str(value)
-    return _short(said, 400)
+    return _short(said, 200)
 
 
 def _foot(told: Told) -> Markup:

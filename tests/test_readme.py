@@ -140,7 +140,7 @@ def test_the_two_commands_of_a_newcomer() -> None:
 
 def test_options_that_the_readme_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """No option is promised that is not there."""
-    for command in ("upload", "check", "sandbox"):
+    for command in ("upload", "check", "sandbox", "report", "audit"):
         cli.run([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--help", "--quiet"}
     usage = re.sub(r"(pip install|python3 -m venv|benchmarks/)[^&`]*", "", README)

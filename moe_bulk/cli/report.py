@@ -33,7 +33,7 @@ def report(
 
     folder = find(run, Path.cwd())
     past = look(folder)
-    shown = Path(run).parent / folder.name if not Path(run).is_dir() and "://" not in run else Path(run)
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     for line in told(past.told.summary, shown, past.told.timeline.bins(), past.notes):
         _say(line)
     _say("")

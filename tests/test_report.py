@@ -1,0 +1,260 @@
+"""The page of a run: all of it, under 200 KB, safe whatever the data holds; and the command that shows a run again."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import random
+import re
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+import pytest
+
+from moe_bulk import cli
+from moe_bulk.config import Rate
+from moe_bulk.outcome import Attempt
+from moe_bulk.page import Markup
+from moe_bulk.report import Told, document
+from moe_bulk.rundir import RunFolder
+from moe_bulk.tally import Tally
+from tests.fake_service import KEY, answer, device, devices
+from tests.runs import EPOCH, Cut, deliver
+from tests.test_page import Reader
+
+if TYPE_CHECKING:
+    import httpx
+
+    from moe_bulk.tally import Summary
+
+NASTY = "<script>alert('x')</script>\" onload=\"x \x1b[31m \u202e\u05d0 &amp; \ud800"
+LARGEST = 200_000
+
+
+def text(page: str) -> str:
+    """What is shown, in one line."""
+    return " ".join(html.unescape(re.sub(r"<style>.*</style>|<[^>]+>", " ", page, flags=re.DOTALL)).split())
+
+
+def page_of(run: Path) -> str:
+    """Read the page of a run."""
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+def told(tally: Tally, folder: str = "x.run", stopped: str | None = None, **more: Any) -> Told:
+    """What there is to tell of these numbers."""
+    said = tally.summary(
+        started_at=EPOCH, ended_at=EPOCH + 60, exit_code=0, version="1.2.3", settings={"format": "csv"}, stopped=stopped
+    )
+    return Told(cast("Summary", {**said, **more}), tally.timeline, tally.latency, Path(folder))
+
+
+def test_each_run_leaves_its_page(tmp_path: Path) -> None:
+    """0600, with all there is to tell of it and what to type next; without the key."""
+    out = tmp_path / "devices.csv.run"
+    deliver([*devices(200), device(200, platform="<i>toaster"), device(201, platform="toaster")], out)
+    page = page_of(out)
+    said = text(page)
+    assert 0o600 == stat.S_IMODE((out / "report.html").stat().st_mode)
+    for expected in (
+        "Upload of devices.csv",
+        "200 of 202 rows were accepted, 2 failed for one reason.",
+        "202 read = 200 accepted + 2 invalid",
+        "2 invalid: platform … is unknown",
+        "platform '<i>toaster' is unknown",
+        f"moe-bulk upload {out / 'dead-letter.ndjson'}",
+        "Requests a second over time: at most",
+        "half of the answers (p50)",
+        "No answer was a 429",
+        "How long answers took",
+        "Busiest window 200 requests in 60 s",
+        "Workspace id WORKSPACE",
+        "API key ••••",
+    ):
+        assert expected in said
+    assert KEY not in page
+    assert Reader(page).balanced
+
+
+def test_a_run_without_rows_has_a_page(tmp_path: Path) -> None:
+    """There is nothing to plot, and it says what happened."""
+    deliver([], tmp_path / "x.run")
+    said = text(page_of(tmp_path / "x.run"))
+    assert "Nothing to do: the input holds no rows." in said
+    assert "Over time" not in said
+
+
+def test_a_run_that_stopped_has_a_page(tmp_path: Path) -> None:
+    """It says why, and how to go on; when the run goes on the page is another one."""
+    out = tmp_path / "x.run"
+    deliver(devices(30), out, cut=Cut("401", 10))
+    said = text(page_of(out))
+    assert "Not finished: 9 of" in said
+    assert "Why it stopped: MoEngage" in said
+    assert "goes on where it stopped" in said
+    seen: list[bool] = []
+    deliver(devices(30), out, watch=lambda view: seen.append((view.folder / "report.html").exists()))
+    assert [False] == seen
+    assert "All 30 rows were accepted. " in text(page_of(out))
+    assert "in 2 sessions" in text(page_of(out))
+
+
+def test_pauses_and_outages_are_on_the_time_axis(tmp_path: Path) -> None:
+    """Shaded where they were, and explained."""
+
+    def decide(_: dict[str, Any]) -> httpx.Response:
+        now = asyncio.get_running_loop().time()
+        if 5 < now < 20:
+            return answer(503, "down")
+        return answer(429, "Rate Limits Exceeded", **{"retry-after": "10"}) if 30 < now < 33 else answer(200)
+
+    deliver(devices(500), tmp_path / "x.run", decide, rate=Rate(1_200, per=60))
+    page = page_of(tmp_path / "x.run")
+    for expected in ('<rect class="outage"', '<rect class="pause"', "429: too many requests", "5xx, or no answer"):
+        assert expected in page
+
+
+def test_nothing_from_data_becomes_html() -> None:
+    """Reasons, settings, paths, versions, the reason of a stop: all is text."""
+    tally = Tally(100, 60.0, EPOCH)
+    cause = {"cause": NASTY, "status": "invalid", "count": 1, "first_line": 1, "example": NASTY, "remedy": NASTY}
+    settings = {NASTY: {NASTY: NASTY}, "where": [[NASTY, NASTY]], "preset": NASTY}
+    said = told(tally, f"{NASTY}.run".replace("/", "|"), NASTY, failures=[cause], settings=settings, version=NASTY)
+    plain = told(tally, "x.run", "x", failures=[{**cause, "cause": "x", "example": "x", "remedy": "x"}])
+    page = document(said)
+    plain = replace(plain, summary=plain.summary | {"settings": {"a": "x", "where": ["x"], "preset": "x"}})
+    assert set(Reader(document(plain)).names) == set(Reader(page).names)
+    assert Reader(page).balanced
+    assert None is re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", page)
+    page.encode()
+
+
+@pytest.mark.parametrize("quotes", [True, False])
+def test_the_page_is_small_for_any_run(*, quotes: bool) -> None:
+    """A long run with every color in every plot, a hundred long reasons and many settings: under 200 KB."""
+    tally = Tally(100, 60.0, EPOCH)
+    chance = random.Random(3)
+    for number in range(30_000):
+        at = number * 37.0
+        tally.sent(at)
+        tally.timeline.sent(at, again=number % 3 == 0)
+        attempt = Attempt(EPOCH + at, at, chance.uniform(1, 30_000), chance.choice([200, 429, 503]))
+        tally.answered(attempt.ms, ok=True)
+        tally.timeline.answered(attempt)
+        tally.timeline.waited(at, chance.uniform(0, 30), chance.choice(["pause", "outage", ""]))
+    worst = ("'" if quotes else "\U000e0041") * 5_000
+    cause = {"cause": worst, "status": "invalid", "count": 1, "first_line": 1, "example": worst, "remedy": worst}
+    settings = {f"{number}{worst}": {worst: worst} for number in range(200)}
+    page = document(told(tally, "x" * 200, worst, failures=[cause] * 100, settings=settings))
+    assert 50_000 < len(page.encode()) < LARGEST
+    assert isinstance(page, str)
+    assert not isinstance(page, Markup)
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that is finished, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices.csv").write_text("customer_id\n", encoding="utf-8")
+    deliver([*devices(5), device(6, push_id="")], tmp_path / "devices.csv.run")
+    return tmp_path / "devices.csv.run"
+
+
+@pytest.mark.parametrize("named", ["devices.csv.run", "devices.csv", "devices.csv.run/summary.json"])
+def test_a_run_is_found(run: Path, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its folder, by its source, by one of its files."""
+    assert 0 == cli.run(["report", named])
+    said = capsys.readouterr().out
+    assert "5 of 6 rows were accepted, 1 failed for one reason." in said
+    assert "moe-bulk upload devices.csv.run/dead-letter.ndjson" in said
+    assert f"Page: {run / 'report.html'}" in said
+    assert "user-6" not in said
+
+
+@pytest.mark.parametrize("named", [".", "missing.csv", "s3://bucket/x.csv", "*.parquet"])
+def test_what_is_no_run_is_told(run: Path, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what to name instead."""
+    assert 2 == cli.run(["report", named])
+    assert "is no run folder" in capsys.readouterr().err
+
+
+def test_a_missing_page_is_written_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same one, for nobody else's eyes; one that is there stays."""
+    before = page_of(run)
+    (run / "report.html").unlink()
+    assert 0 == cli.run(["report", str(run)])
+    assert before == page_of(run)
+    assert 0o600 == stat.S_IMODE((run / "report.html").stat().st_mode)
+    (run / "report.html").write_text("mine", encoding="utf-8")
+    assert 0 == cli.run(["report", str(run)])
+    assert "mine" == page_of(run)
+
+
+def test_a_run_that_somebody_is_at_work_in_is_shown_without_a_page(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files are that process's."""
+    (run / "report.html").unlink()
+    with RunFolder.claim(run, fresh=False):
+        assert 0 == cli.run(["report", str(run)])
+    assert "Another process is at work in this run" in capsys.readouterr().out
+
+
+def test_the_page_is_opened(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a browser; where there is none, its address is told."""
+    opened: list[str] = []
+
+    def browser(url: str) -> bool:
+        opened.append(url)
+        return len(opened) == 1
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    assert 0 == cli.run(["report", str(run), "--open"])
+    assert "" == capsys.readouterr().err
+    assert 0 == cli.run(["report", str(run), "--open"])
+    assert "No browser could be started here" in capsys.readouterr().err
+    assert [(run / "report.html").as_uri()] * 2 == opened
+
+
+def test_a_damaged_summary_is_made_again_from_the_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And it says so; where nothing can be read at all, that is told."""
+    for junk in (b"{torn", b"[]", b'{"counts": 3}', orjson.dumps({"counts": {"read": "x"}})):
+        (run / "summary.json").write_bytes(junk)
+        assert 0 == cli.run(["report", str(run)])
+        said = capsys.readouterr().out
+        assert "5 of 6 rows were accepted" in said
+        assert "summary.json is damaged" in said
+    (run / "checkpoint.json").write_bytes(b"{torn")
+    assert 2 == cli.run(["report", str(run)])
+    assert "tells nothing that can be shown" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_killed_run_says_that_it_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its numbers are those of the last time it was saved; its page is there, too."""
+    out = tmp_path / "x.run"
+    deliver(devices(2_000), out, cut=Cut("crash", 1_900), latency=2.0)
+    assert 0 == cli.run(["report", str(out)])
+    said = capsys.readouterr().out
+    assert "Not finished: " in said
+    assert "the last time it was saved" in " ".join(said.split())
+    assert "Not finished" in text(page_of(out))
+
+
+def test_a_page_that_cannot_be_made_does_not_fail_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All else was written; the trouble is told."""
+
+    def bug(_: object) -> str:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("moe_bulk.report.document", bug)
+    views: list[Any] = []
+    ended = deliver(devices(3), tmp_path / "x.run", watch=views.append)
+    assert ended.summary is not None
+    assert 0 == ended.summary["exit_code"]
+    assert ["report.html could not be written (RuntimeError): try moe-bulk report"] == views[0].warnings
