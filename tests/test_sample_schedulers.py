@@ -8,17 +8,20 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.acceptance.command import environment, moe_bulk, write_devices
+from moe_bulk import cli
+from tests.acceptance.command import write_devices
 from tests.fake_service import sandbox_in_a_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from moe_bulk.sandbox import Sandbox
 
@@ -36,26 +39,56 @@ def sandbox() -> Iterator[Sandbox]:
         yield running
 
 
-def deliver(arguments: Sequence[str], folder: Path, sandbox: Sandbox, key: str | None = None) -> int:
-    """Run a sample's command with the sandbox as the destination; the key comes from the file that it names."""
-    (folder / "api-key").write_text(f"{key or sandbox.api_key}\n", encoding="utf-8")
-    env = environment(sandbox, XDG_STATE_HOME=str(folder / "state"))
-    del env["MOENGAGE_API_KEY"]
-    ended = moe_bulk(arguments, folder, env)
-    assert sandbox.api_key not in ended.out + ended.err + " ".join(arguments)
-    return ended.code
+@dataclass
+class Machine:
+    """A folder in which a sample's command runs, with the sandbox as its destination."""
+
+    folder: Path
+    sandbox: Sandbox
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def deliver(self, arguments: Sequence[str], key: str | None = None) -> int:
+        """Run a command in this process, and return its exit code; the key comes from the file that it names."""
+        (self.folder / "api-key").write_text(f"{key or self.sandbox.api_key}\n", encoding="utf-8")
+        self.monkeypatch.delenv("MOENGAGE_API_KEY", raising=False)
+        self.monkeypatch.delenv("MOENGAGE_DATA_CENTER", raising=False)
+        self.monkeypatch.setenv("MOENGAGE_WORKSPACE_ID", self.sandbox.workspace_id)
+        self.monkeypatch.setenv("MOENGAGE_BASE_URL", self.sandbox.url)
+        self.monkeypatch.chdir(self.folder)
+        code = cli.run(arguments)
+        said = self.capsys.readouterr()
+        assert self.sandbox.api_key not in said.out + said.err + " ".join(arguments)
+        return code
 
 
-def exit_codes_of(arguments: Sequence[str], source: Path, run: Path, sandbox: Sandbox) -> None:
-    """0 with a good export, 3 with a wrong key, after which the same command goes on; 1 with a row that is none."""
-    folder = source.parent
-    write_devices(source, 20)
-    assert 3 == deliver(arguments, folder, sandbox, key="wrong")
-    assert 0 == deliver(arguments, folder, sandbox)
-    assert (20, 2) == (len(sandbox.devices), json.loads((run / "summary.json").read_text())["sessions"])
-    with source.open("a", encoding="utf-8") as rows:
-        rows.write("guest,device,ANDROID,token\n")
-    assert 1 == deliver(arguments, folder, sandbox)
+@pytest.fixture
+def machine(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Machine:
+    """Where the scheduler runs."""
+    return Machine(tmp_path, sandbox, monkeypatch, capsys)
+
+
+def goes_on(arguments: Sequence[str], machine: Machine) -> None:
+    """3 with a wrong key, after which the same command goes on and ends with 0."""
+    write_devices(machine.folder / "devices.csv", 20)
+    assert 3 == machine.deliver(arguments, key="wrong")
+    assert 0 == machine.deliver(arguments)
+    summary = json.loads((machine.folder / "devices.csv.run" / "summary.json").read_text())
+    assert (20, 2) == (len(machine.sandbox.devices), summary["sessions"])
+
+
+def has_dead_letters(arguments: Sequence[str], machine: Machine) -> None:
+    """1 where a row is no device."""
+    rows = "customer_id,device_id,platform,push_id\nguest,d,web,t\n"
+    (machine.folder / "devices.csv").write_text(rows, encoding="utf-8")
+    assert 1 == machine.deliver(arguments)
+    assert 1 == len((machine.folder / "devices.csv.run" / "dead-letter.ndjson").read_text().splitlines())
+
+
+NIGHTS = pytest.mark.parametrize("night", [goes_on, has_dead_letters])
+Night = Callable[[Sequence[str], Machine], None]
 
 
 # --- systemd ---------------------------------------------------------------------------------------------------------
@@ -69,12 +102,13 @@ def unit(path: Path) -> configparser.ConfigParser:
     return parser
 
 
-def test_the_service_s_command_runs(tmp_path: Path, sandbox: Sandbox) -> None:
+@NIGHTS
+def test_the_service_s_command_runs(night: Night, tmp_path: Path, machine: Machine) -> None:
     """With its specifiers filled in as systemd does, by the account of the file that it is handed."""
     command = unit(SERVICE)["Service"]["ExecStart"].replace("%S/moe-bulk", str(tmp_path)).replace("%d", str(tmp_path))
     program, *arguments = shlex.split(command.replace("/srv/export", str(tmp_path)))
     assert "moe-bulk" == Path(program).name
-    exit_codes_of(arguments, tmp_path / "devices.csv", tmp_path / "devices.csv.run", sandbox)
+    night(arguments, machine)
 
 
 def test_the_service_starts_again_where_that_helps() -> None:
@@ -115,14 +149,15 @@ def cron_job() -> dict[str, Any]:
     return job
 
 
-def test_the_cron_job_s_command_runs(tmp_path: Path, sandbox: Sandbox) -> None:
+@NIGHTS
+def test_the_cron_job_s_command_runs(night: Night, tmp_path: Path, machine: Machine) -> None:
     """Its arguments behind the image's entry point, with its volumes in a folder here."""
     (container,) = cron_job()["template"]["spec"]["containers"]
     mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
     arguments = [
         each.replace(mounts["key"], str(tmp_path)).replace(mounts["data"], str(tmp_path)) for each in container["args"]
     ]
-    exit_codes_of(arguments, tmp_path / "devices.csv", tmp_path / "devices.csv.run", sandbox)
+    night(arguments, machine)
 
 
 def test_the_cron_job_starts_again_where_that_helps() -> None:
