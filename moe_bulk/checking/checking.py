@@ -9,12 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from moe_bulk.checking.findings import FORMAT, Collision, Findings, Group, Place, Users
+from moe_bulk.checking.oddities import brief
 from moe_bulk.checking.survey import MOST_DEVICES, Survey
 from moe_bulk.checking.whole import Whole
 from moe_bulk.config import Rate
 from moe_bulk.errors import InputRefused, JournalError
 from moe_bulk.intake import Reading
 from moe_bulk.outcome import Status
+from moe_bulk.rundir import refuse_unfinished_letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,13 +36,15 @@ def check(
     """Say everything of `rows` that can be known without sending them; nothing leaves this machine.
 
     `rows` is what `upload` takes, but no async iterable. What rows have in common is found out on disk, in a folder
-    within `TMPDIR` that holds hashes only and is removed. Raises SourceError where the rows cannot be read and
-    JournalError where there is no room. `watch` is told now and then of bytes read, bytes in all and rows.
+    within `TMPDIR` that holds hashes only and is removed. Raises SourceError where the rows cannot be read, RunRefused
+    for the dead letters of a run that is not finished, JournalError where there is no room. `watch` is told now and
+    then of bytes read, bytes in all and rows.
 
     It blocks: from async code call it in a thread.
     """
     with ExitStack() as stack:
         whole = stack.enter_context(closing(Whole(rows, reading or Reading())))
+        refuse_unfinished_letters(whole.paths)
         folder = Path(stack.enter_context(_folder()))
         survey = stack.enter_context(closing(Survey(folder, whole.labels)))
         for batch in whole.batches():
@@ -68,11 +72,6 @@ def _folder() -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix="moe-bulk-check-", ignore_cleanup_errors=True)
     except OSError as error:
         raise JournalError(f"there is no folder to work in ({error}): set TMPDIR to one") from None
-
-
-def _hint(text: str) -> str:
-    """Enough of an id or a token to know it again, and not all of it: it leaves the run folder."""
-    return f"{text[:5]}…{text[-4:]}" if len(text) > 12 else f"{text[:2]}…{text[-1:]}"
 
 
 class _Findings:
@@ -137,9 +136,9 @@ class _Findings:
             device = record.device
             if name == "user":
                 if hash(device.customer_id) == group.key:
-                    return _hint(device.customer_id)
+                    return brief(device.customer_id)
                 continue
             for key in device.keys():  # noqa: SIM118  no dict
                 if key[0] == name and hash(key) == group.key:
-                    return " / ".join(map(_hint, key[1:]))
+                    return " / ".join(map(brief, key[1:]))
         return None
