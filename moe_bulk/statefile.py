@@ -91,6 +91,8 @@ def open_state(
     is then.
     """
     path = path.absolute()
+    if "\0" in str(path):
+        raise _refused(path, "has a NUL in its name, which no file has: name another with --state")
     try:
         seen = _look(path) or _create(path) or _look(path)
     except OSError as error:

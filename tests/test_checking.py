@@ -15,11 +15,12 @@ import moe_bulk
 from moe_bulk.checking import checking, refuse_above
 from moe_bulk.checking.collisions import Spot
 from moe_bulk.checking.hurry import Hurried
-from moe_bulk.checking.oddities import ENOUGH
+from moe_bulk.checking.oddities import ENOUGH, PLATFORMS_KEPT
 from moe_bulk.checking.telling import as_page, duration, lines, size
 from moe_bulk.columns import Columns
 from moe_bulk.config import FailureLimit, Rate
-from moe_bulk.errors import ConfigError, InputRefused, JournalError, SourceError
+from moe_bulk.device import Device, fold
+from moe_bulk.errors import ConfigError, InputRefused, JournalError, RunRefused, SourceError
 from moe_bulk.intake import Files, Query, Reading
 from tests.fake_service import device, devices
 from tests.runs import deliver
@@ -204,7 +205,7 @@ def test_it_says_what_an_upload_does(rows: list[dict[str, object]], tmp_path_fac
     [
         (device(1, customer_id="1E+11"), "customer_id looks like a rounded number", "1E+11"),
         (device(1, device_id="1.23457e+11"), "device_id looks like a rounded number", "1.23457e+11"),
-        (device(1, customer_id="12345.0"), "customer_id looks like a whole number with a decimal point", "12345.0"),
+        (device(1, customer_id="12345.0"), "customer_id looks like a whole number with a decimal point", "12…5.0"),
         (device(1, push_id="ExponentPushToken[abcdefgh]"), "push_id is a token of Expo's", "Expon…fgh]"),
         (
             device(1, platform="ANDROID", push_id="ab" * 32),
@@ -240,6 +241,27 @@ def test_values_that_are_hardly_meant(row: dict[str, object], what: str, example
 def test_values_that_may_well_be_meant(row: dict[str, object]) -> None:
     """Nothing is said of them."""
     assert [] == moe_bulk.check([row])["suspicious"]
+
+
+def test_platforms_that_are_none_are_counted_in_bounds() -> None:
+    """With `basic` any text is one: a wrong column neither fills the memory nor empties itself into the page."""
+    rows = [device(number, platform=f"token-of-a-device-{number}") for number in range(300)]
+    found = moe_bulk.check(rows, reading=Reading(Columns(validate="basic")))
+    assert (300, PLATFORMS_KEPT + 1) == (sum(found["platforms"].values()), len(found["platforms"]))
+    assert not any(str(row["platform"]) in as_page(found) for row in rows)
+
+
+@given(
+    texts=st.lists(st.text(max_size=9), min_size=1, max_size=6),
+    names=st.lists(st.sampled_from(["model", "app_version", "os_version"]), min_size=6, max_size=6),
+)
+@settings(max_examples=20)
+def test_the_largest_body_is_exact(texts: list[str], names: list[str]) -> None:
+    """Whatever JSON makes of a text, and however many attributes there are."""
+    rows = [device(1, **{name: text}) for name, text in zip(names, texts, strict=False)]
+    found = [fold(row) for row in rows]
+    bodies = [len(orjson.dumps(each.payload())) for each in found if isinstance(each, Device)]
+    assert max(bodies, default=0) == moe_bulk.check(rows)["upload"]["largest_body"]
 
 
 def test_one_platform_for_all() -> None:
@@ -317,6 +339,14 @@ def test_what_cannot_be_checked(tmp_path: Path) -> None:
         moe_bulk.check(tmp_path / "none.csv")
     with pytest.raises(ConfigError, match="async iterable can be read only once"):
         moe_bulk.check(rows())
+
+
+def test_the_letters_of_an_unfinished_run(tmp_path: Path) -> None:
+    """They are refused as the upload refuses them: more may come, and which are superseded is not known yet."""
+    path = ndjson(tmp_path / "a.ndjson", [{}, *devices(3)])
+    deliver(str(path), tmp_path / "a.run", reading=Reading(limit=2))
+    with pytest.raises(RunRefused, match="belongs to a run that is not finished"):
+        moe_bulk.check(tmp_path / "a.run" / "dead-letter.ndjson")
 
 
 def test_an_empty_input() -> None:

@@ -244,7 +244,28 @@ def test_check_as_json_and_as_a_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert page.read_text().startswith("<!doctype html>")
     assert 0o600 == page.stat().st_mode & 0o777
     assert 2 == cli.run(["check", a_bad_source(tmp_path), "--html", str(tmp_path / "none" / "page.html")])
-    assert "--html: " in capsys.readouterr().err
+    assert "--html: there is no folder" in capsys.readouterr().err
+    assert 2 == cli.run(["check", a_bad_source(tmp_path), "--html", str(tmp_path)])
+    assert "names no file" in capsys.readouterr().err
+
+
+def test_a_check_writes_over_nothing_that_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By whatever name the page is called."""
+    source, link = Path(a_bad_source(tmp_path)), tmp_path / "link.html"
+    link.symlink_to(source)
+    before = source.read_bytes()
+    for page in (source, link):
+        assert 2 == cli.run(["check", str(source), "--html", str(page)])
+        assert "is what is to be read: name another file" in capsys.readouterr().err
+    assert before == source.read_bytes()
+
+
+def test_findings_are_told_where_their_page_finds_no_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody reads ten million rows again for them."""
+    assert 2 == cli.run(["check", a_bad_source(tmp_path), "--html", "/dev/full"])
+    said = capsys.readouterr()
+    assert "1 that would fail" in said.out
+    assert "--html: /dev/full cannot be written: No space left on device" in said.err
 
 
 @pytest.mark.parametrize(

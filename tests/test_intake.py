@@ -134,6 +134,8 @@ async def test_items_that_are_no_mappings_are_invalid_rows() -> None:
         (("a.csv", "b.csv", "a.csv"), "a.csv stands twice"),
         (("-", "-"), "- stands twice"),
         (("a.csv", "./a.csv"), "./a.csv stands"),
+        (("https://h/a.csv?sig=1", "https://h/a.csv?sig=2"), "two sources have the same name in results"),
+        (("\udcff.csv", "\\udcff.csv"), "two sources have the same name in results"),
     ],
 )
 def test_files_are_named_once(paths: tuple[str, ...], said: str) -> None:

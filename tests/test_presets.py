@@ -184,6 +184,7 @@ def test_a_table_is_known_again_by_what_stands_in_it(tmp_path: Path) -> None:
         ('columns.model = "m"\nitems = ["a", "b"]', ": items names several lists: say in join by which field"),
         ("columns = ", " cannot be read: Invalid value"),
         (b"\xff", " cannot be read: 'utf-8' codec"),
+        pytest.param("a = " + "[" * 5000, " cannot be read: ", id="deep"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(text: str | bytes, message: str, tmp_path: Path) -> None:

@@ -177,6 +177,12 @@ def test_a_place_that_cannot_be_used_is_told(tmp_path: Path) -> None:
         opened(tmp_path / "file" / "a.known")
 
 
+def test_a_name_that_no_file_has(tmp_path: Path) -> None:
+    """A settings file can hold a NUL."""
+    with pytest.raises(StateRefused, match="has a NUL in its name"):
+        opened(tmp_path / "a\0b.known")
+
+
 def test_a_file_that_was_removed_is_noticed(path: Path) -> None:
     """Others would not see what is noted in it."""
     known = Known(path, WHOSE, MONTH, NOW)

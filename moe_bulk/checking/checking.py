@@ -15,6 +15,7 @@ from moe_bulk.config import Rate
 from moe_bulk.errors import InputRefused, JournalError
 from moe_bulk.intake import Reading
 from moe_bulk.outcome import Status
+from moe_bulk.rundir import refuse_unfinished_letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,13 +35,15 @@ def check(
     """Say everything of `rows` that can be known without sending them; nothing leaves this machine.
 
     `rows` is what `upload` takes, but no async iterable. What rows have in common is found out on disk, in a folder
-    within `TMPDIR` that holds hashes only and is removed. Raises SourceError where the rows cannot be read and
-    JournalError where there is no room. `watch` is told now and then of bytes read, bytes in all and rows.
+    within `TMPDIR` that holds hashes only and is removed. Raises SourceError where the rows cannot be read, RunRefused
+    for the dead letters of a run that is not finished, JournalError where there is no room. `watch` is told now and
+    then of bytes read, bytes in all and rows.
 
     It blocks: from async code call it in a thread.
     """
     with ExitStack() as stack:
         whole = stack.enter_context(closing(Whole(rows, reading or Reading())))
+        refuse_unfinished_letters(whole.paths)
         folder = Path(stack.enter_context(_folder()))
         survey = stack.enter_context(closing(Survey(folder, whole.labels)))
         for batch in whole.batches():

@@ -13,7 +13,9 @@ def hint(text: str) -> str:
     >>> hint("the-token-of-many"), hint("user-1")
     ('the-t…many', 'us…1')
     """
-    return f"{text[:5]}…{text[-4:]}" if len(text) > 12 else f"{text[:2]}…{text[-1:]}"
+    if len(text) > 12:
+        return f"{text[:5]}…{text[-4:]}"
+    return f"{text[:2]}…{text[-1:]}" if len(text) > 3 else f"{text[:1]}…"
 
 
 class Cause(TypedDict):

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 ENOUGH = 100
 """Rows from which on it is worth a word that all have the same platform."""
 
+PLATFORMS_KEPT = 100
+"""Different platforms that are counted; `basic` lets any text through, and a wrong column may hold millions."""
+OTHER = "(other)"
+LONGEST_SHOWN = 12
+
 _ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+")
 _DECIMAL = re.compile(r"\d+\.0+")
 _HEX = re.compile(r"[0-9A-Fa-f]{64}")
@@ -28,8 +33,6 @@ _NOTHING = frozenset(
 ) | {"NaN", "NaT", "<NA>"}
 _TEXTS = ("model", "app_version", "os_version")
 _UUID = 36
-_SPELT = frozenset({"rounded", "decimal", "nothing"})
-_SHORT = 12
 
 REMEDIES = {
     "rounded": "a spreadsheet rounded them, and the digits are lost: export the column as text",
@@ -49,6 +52,8 @@ _WHAT = {
     "nothing": "{field} is a word for nothing",
     "uuid": "{field} is no UUID",
 }
+_NOBODYS = frozenset({"rounded", "nothing"})
+"""What names nobody is shown whole: a number that lost its digits, and a word for nothing."""
 
 
 @dataclass(slots=True)
@@ -71,7 +76,7 @@ class Oddities:
         attributes = device.attributes
         customer_id, device_id, push_id = device.customer_id, device.device_id, attributes.get("push_id", "")
         platform = attributes.get("platform", "")
-        self.platforms[platform] += 1
+        self._count_platform(platform)
         if "." in customer_id or "+" in customer_id:
             self._number(position, "customer_id", customer_id)
         if "." in device_id or "+" in device_id:
@@ -85,6 +90,13 @@ class Oddities:
         elif len(push_id) == 64 and platform == "ANDROID" and _HEX.fullmatch(push_id):
             self._count(position, "apns", "push_id", push_id)
         self._attributes(position, attributes)
+
+    def _count_platform(self, platform: str) -> None:
+        if platform not in self.platforms:
+            platform = platform if len(platform) <= LONGEST_SHOWN else hint(platform)
+            if platform not in self.platforms and len(self.platforms) >= PLATFORMS_KEPT:
+                platform = OTHER
+        self.platforms[platform] += 1
 
     def _attributes(self, position: Position, attributes: Mapping[str, str]) -> None:
         if not _NOTHING.isdisjoint(attributes.values()):
@@ -139,5 +151,6 @@ class Oddities:
 
 
 def _shown(kind: str, text: str) -> str:
-    # A short number or word is odd by how it is spelt, so it is shown.
-    return text if kind in _SPELT and len(text) <= _SHORT else hint(text)
+    if kind in _NOBODYS:
+        return text
+    return f"{text[:2]}…{text[-3:]}" if kind == "decimal" else hint(text)  # it is odd by its end

@@ -33,6 +33,7 @@ SAMPLED = 1000
 """Rows of each kind whose lines are made, to know how long lines are."""
 
 _SKIPS_KEPT = 100
+_AROUND_ATTRIBUTE = len('"":"",')
 _ATTEMPT = Attempt(sent=1764000000.123456, at=123456.123456, ms=123.456, http_status=200)
 
 
@@ -43,7 +44,7 @@ class Survey:
         self.counts: Counter[Status] = Counter()
         self.valid = 0
         self.largest_body = 0
-        self._most_text = 0
+        self._longest = 0
         self.oddities = Oddities()
         self.collisions = Collisions(folder)
         self._labels = {label: number for number, label in enumerate(labels)}
@@ -84,12 +85,13 @@ class Survey:
             self._results.add(len(result.line()))
 
     def _weigh(self, device: Device) -> None:
-        # Only what has more text than all before it is encoded: what is no text in a body is much the same.
-        text = "".join((device.customer_id, device.device_id, *device.attributes.values()))
-        length = len(text) if text.isascii() else len(text.encode())
-        if length > self._most_text:
-            self._most_text = length
-            self.largest_body = len(orjson.dumps(device.payload()))
+        # Only what is longer than all before it is encoded, and what JSON may spell with more characters.
+        attributes = device.attributes
+        text = "".join((device.customer_id, device.device_id, *attributes, *attributes.values()))
+        length = (len(text) if text.isascii() else len(text.encode())) + len(attributes) * _AROUND_ATTRIBUTE
+        if length > self._longest or '"' in text or "\\" in text or not text.isprintable():
+            self._longest = max(self._longest, length)
+            self.largest_body = max(self.largest_body, len(orjson.dumps(device.payload())))
 
     def _unsent(self, made: Unsent) -> None:
         self.counts[made.status] += 1

@@ -40,9 +40,10 @@ class Whole:
         self._reader = Reader(reading.columns)
         self._files = None
         self._rows: Iterable[Mapping[str, object]] = ()
-        self._paths: tuple[str, ...] = ()
+        self.paths: tuple[str, ...] = ()
+        """The files that are read, where there are any."""
         if isinstance(found, (Files, Query)):
-            self._paths = found.paths if isinstance(found, Files) else ()
+            self.paths = found.paths if isinstance(found, Files) else ()
             self._files = FromFiles(found, self._reader, reading.format, None)
         else:
             self._rows = found
@@ -111,7 +112,7 @@ class Whole:
             if not isinstance(self._rows, Sequence):
                 return []
             return [row_in_memory(self._rows[spot.offset], spot.offset)]
-        if not self._paths or not _can_be_sought(path := self._paths[spot.source]):
+        if not self.paths or not _can_be_sought(path := self.paths[spot.source]):
             return []
         format_, start = self._reading.format, (spot.line, spot.offset)
         with closing(open_source(path, format_, label=self.labels[spot.source], start=start)) as source:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO, cast
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from moe_bulk.checking import Findings
+    from moe_bulk.intake import Files, Query
 
 PLAIN_SECONDS = 15.0
 
@@ -60,13 +61,16 @@ def check(
     del config  # read before the arguments were
     from moe_bulk.checking.telling import as_page, lines  # noqa: PLC0415  the rest of the program
 
-    findings = look(named_sources("check", source or (), reading), reading, Rate.parse(rate), quiet=quiet)
+    sources = named_sources("check", source or (), reading)
     if html is not None:
-        _write(Path(html), as_page(findings))
+        _refuse_page(html, rows_of(sources, reading))
+    findings = look(sources, reading, Rate.parse(rate), quiet=quiet)
     if json:
         _print_json(findings)
     elif not quiet:
         Unbreakable(sys.stdout).say("\n".join(lines(findings)))
+    if html is not None:
+        _write(Path(html), as_page(findings))
     return findings["exit_code"]
 
 
@@ -127,6 +131,18 @@ def _leaving_nothing() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _refuse_page(html: str, rows: Files | Query) -> None:
+    """Before an input is read for minutes: say where its page cannot go. What is read is never written over."""
+    if not html or "\0" in html or os.path.isdir(html):  # noqa: PTH112  as elsewhere with names from the command line
+        raise ConfigError(f"--html {html!r} names no file: write it like --html findings.html")
+    if not os.path.isdir(folder := os.path.dirname(os.path.abspath(html))):  # noqa: PTH100, PTH112, PTH120  as above
+        raise ConfigError(f"--html: there is no folder {folder}: make it first")
+    for path in getattr(rows, "paths", ()):
+        with suppress(OSError, ValueError):  # a URL, or what the reading will say more of
+            if os.path.samefile(path, html):  # noqa: PTH121  as above
+                raise ConfigError(f"--html {html} is what is to be read: name another file")
 
 
 def _write(path: Path, text: str) -> None:

@@ -38,6 +38,11 @@ class Files:
             seen.add(file)
         if "-" in self.paths and STDIN in self.paths:
             raise ConfigError(f"a file called {STDIN} beside standard input: write ./{STDIN}, to tell them apart")
+        if len(set(self.labels)) < len(self.paths):
+            raise ConfigError(
+                "two sources have the same name in results, where URLs stand without their secrets: upload them one "
+                "after the other, or rename one"
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:

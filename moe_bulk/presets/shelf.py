@@ -83,7 +83,7 @@ def _built_in(name: str) -> Preset:
 def _own(path: str) -> Preset:
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # no text and no TOML are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # no text and no TOML are ValueErrors
         why = getattr(error, "strerror", None) or error
         raise ConfigError(
             f"the preset {path} cannot be read: {why}. It must be a TOML table; `moe-bulk presets` lists those that "
