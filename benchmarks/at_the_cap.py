@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machine import cores, describe, load
-from measure import ENGINE, SCRIPT, Job, Measured, Report, busiest, run, serving, table
+from measure import ENGINE, SCRIPT, Job, Measured, Report, busiest, certify, run, serving, table
 from records import write_records
 
 from moe_bulk import Rate
@@ -75,6 +76,11 @@ class Findings:
         later = sum(at >= start for at in arrivals)
         return self._share(later, seconds) if seconds >= 0.9 * self.rate.per else None
 
+    @property
+    def cost(self) -> float:
+        """CPU microseconds a request, or milliseconds for 1,000 of them."""
+        return self.measured.cpu * 1e6 / len(self.report.arrivals)
+
     def busiest_window(self, *, any_moment: bool) -> int:
         """The fullest window, of arrivals or of any moments between arrival and answer."""
         lasts = self.report.answers if any_moment else self.report.arrivals
@@ -85,29 +91,49 @@ class Findings:
 
     def row(self, contender: str) -> tuple[str, ...]:
         """Its line in the table."""
-        later, records = self.used_later, len(self.report.arrivals)
+        later = self.used_later
         return (
             contender,
             "" if later is None else f"{later:.2%}",
             f"{self.used:.2%}",
             f"{self.busiest_window(any_moment=False):,}",
             f"{self.busiest_window(any_moment=True):,}",
-            f"{self.measured.cpu * 1e6 / records:,.0f}",
+            f"{self.cost:,.0f}",
             f"{self.measured.cpu / self.measured.seconds:.1%}",
             f"{self.measured.memory:,.0f}",
         )
 
 
-def deliver(contender: str, rate: Rate, seconds: float, latency: float) -> Findings:
-    """Send as many records as the limit allows in so many seconds; latency in seconds."""
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the server does: seconds until an answer, give or take a share of them, TLS, and a share of faults."""
+
+    latency: float
+    spread: float = SPREAD
+    tls: bool = False
+    faults: float = 0.0
+
+
+def deliver(
+    contender: str, rate: Rate, seconds: float, conditions: Conditions, python: str = sys.executable
+) -> Findings:
+    """Send as many records as the limit allows in so many seconds."""
     client, server_core = cores()
-    with (
-        tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-") as folder,
-        serving(latency, SPREAD, core=server_core) as server,
-    ):
+    with tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-") as folder:
+        certificate, authority = certify(Path(folder)) if conditions.tls else (None, None)
         source = write_records(Path(folder) / "devices.csv", math.ceil(rate.per_second * seconds))
-        job = Job(contender, server.url, str(source), in_flight=None, limit=rate.limit, per=rate.per, core=client)
-        return Findings(run(job), server.report(), rate)
+        with serving(conditions.latency, conditions.spread, certificate, server_core, conditions.faults) as server:
+            job = Job(
+                contender,
+                server.url,
+                str(source),
+                in_flight=None,
+                limit=rate.limit,
+                per=rate.per,
+                authority=str(authority) if authority else None,
+                core=client,
+            )
+            return Findings(run(job, python), server.report(), rate)
 
 
 def lost(contender: str, findings: Findings) -> list[str]:
@@ -136,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{describe()}\n\n{LEGEND}\n", flush=True)
     before = load()
     contenders = (ENGINE, SCRIPT) if options.script else (ENGINE,)
-    found = {each: deliver(each, rate, options.seconds, options.latency / 1000) for each in contenders}
+    conditions = Conditions(options.latency / 1000)
+    found = {each: deliver(each, rate, options.seconds, conditions) for each in contenders}
     print(f"limit {rate}, {options.seconds:g} s, answers after {options.latency:g} ms ± {SPREAD:.0%}; ", end="")
     print(f"load average {before} before, {load()} after\n")
     print(table(HEAD, [findings.row(contender) for contender, findings in found.items()]))

@@ -8,7 +8,10 @@ import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("moe-bulk", "httpx", "httpcore", "httpx-aiohttp", "aiohttp", "anyio", "sniffio", "aiolimiter", "orjson")
+PACKAGES = (
+    *("moe-bulk", "httpx", "httpcore", "httpx-aiohttp", "aiohttp", "anyio", "sniffio", "aiolimiter", "orjson"),
+    "uvloop",
+)
 BUSY = 2.0
 """A load average above this blurs the numbers."""
 
@@ -37,9 +40,14 @@ def loopback_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
+def load_average() -> float:
+    """The load average of the last minute."""
+    return os.getloadavg()[0]
+
+
 def load() -> str:
     """The load average of the last minute, and a word where it is too high."""
-    average = os.getloadavg()[0]
+    average = load_average()
     return f"{average:.1f}" + (" (busy: run it again on a quiet machine)" if average > BUSY else "")
 
 

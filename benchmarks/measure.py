@@ -16,7 +16,15 @@ from machine import loopback_environment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-ENGINE, BARE, SCRIPT = "moe_bulk", "bare loop", "plain script"
+ENGINE, BARE, SCRIPT, PIPELINE = "moe_bulk", "bare loop", "plain script", "aiohttp pipeline"
+DLT, DRT = "dlt", "drt"
+PEERS = (DLT, DRT)
+"""Contenders that run in an environment of their own, by `peers.py`."""
+
+ASYNCIO, UVLOOP = "asyncio", "uvloop"
+UNCAPPED = 10_000_000
+"""A limit, in requests a minute, that nobody here reaches."""
+
 HERE = Path(__file__).parent
 ENOUGH = 600.0
 """Seconds after which a contender is stopped."""
@@ -35,15 +43,21 @@ class Job:
     source: str
     warm_up: str | None = None
     in_flight: int | None = 64
-    limit: int = 10_000_000
+    limit: int = UNCAPPED
     per: float = 60.0
     authority: str | None = None
     core: int | None = None
+    loop: str = ASYNCIO
 
     @property
     def workers(self) -> int:
         """Requests on their way at a time, for those who must be told."""
         return self.in_flight or 64
+
+    @property
+    def capped(self) -> bool:
+        """Whether there is a limit that matters."""
+        return self.limit < UNCAPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +104,15 @@ class Server:
 
 @contextmanager
 def serving(
-    latency: float = 0.0, spread: float = 0.0, certificate: Path | None = None, core: int | None = None
+    latency: float = 0.0,
+    spread: float = 0.0,
+    certificate: Path | None = None,
+    core: int | None = None,
+    faults: float = 0.0,
 ) -> Iterator[Server]:
-    """Run the server while the block is open; latency in seconds, its spread as a share of it."""
+    """Run the server while the block is open; latency in seconds, its spread and the faults as shares."""
     command = [sys.executable, str(HERE / "server.py"), f"--latency={latency}", f"--spread={spread}"]
+    command += [f"--faults={faults}"]
     command += [f"--certificate={certificate}"] if certificate else []
     command += [] if core is None else [f"--core={core}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -112,19 +131,30 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def run(job: Job) -> Measured:
-    """Do a job in a fresh process and return what it measured there."""
-    command = [sys.executable, str(HERE / "contenders.py")]
+class Failed(RuntimeError):
+    """A contender or a part did not do its job; says the last line that it wrote."""
+
+
+def run(job: Job, python: str = sys.executable) -> Measured:
+    """Do a job in a fresh process, of the environment that `python` belongs to, and return what it measured there."""
+    program = "peers.py" if job.contender in PEERS else "contenders.py"
+    return in_process(program, asdict(job), python)
+
+
+def in_process(program: str, job: dict[str, object], python: str = sys.executable, enough: float = ENOUGH) -> Measured:
+    """Give a program its job on standard input and return what it measured; `enough` is seconds."""
     done = subprocess.run(
-        command,
-        input=json.dumps(asdict(job)),
-        stdout=subprocess.PIPE,
+        [python, str(HERE / program)],
+        input=json.dumps(job),
+        capture_output=True,
         text=True,
-        check=True,
-        timeout=ENOUGH,
+        check=False,
+        timeout=enough,
         env=loopback_environment(),
     )
-    return Measured(**json.loads(done.stdout))
+    if done.returncode:
+        raise Failed((done.stderr.strip().splitlines() or [f"{program} ended with {done.returncode}"])[-1])
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def certify(folder: Path) -> tuple[Path, Path]:
@@ -142,6 +172,13 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     """Median, and least to most where there are several: `5,120 (4,980 to 5,200)`."""
     middle = f"{statistics.median(values):,.{digits}f}"
     return middle if len(values) < 2 else f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def ratio(values: Sequence[float], others: Sequence[float]) -> str:
+    """One median as a multiple of another, and of single rounds the least and the most: `4.41x (4.20 to 4.63)`."""
+    found = statistics.median(values) / statistics.median(others)
+    each = [value / other for value, other in zip(values, others, strict=True)]
+    return f"{found:.2f}x" if len(each) < 2 else f"{found:.2f}x ({min(each):.2f} to {max(each):.2f})"
 
 
 def busiest(stays: Iterable[tuple[float, float]], window: float) -> int:

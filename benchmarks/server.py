@@ -11,7 +11,9 @@ import asyncio
 import base64
 import json
 import random
+import socket
 import ssl
+import struct
 import sys
 import time
 from array import array
@@ -39,6 +41,8 @@ def answer(status: bytes, content: bytes) -> bytes:
 
 YES = answer(b"200 OK", ACCEPTED)
 NO = answer(b"401 Unauthorized", REFUSED)
+AWAY = answer(b"503 Service Unavailable", b"")
+RESET = b""
 
 
 class Log:
@@ -63,10 +67,11 @@ class Log:
 
 
 class Service:
-    """What the connections share: the latency (seconds, and its spread as a share of it) and the log."""
+    """What the connections share: the latency (seconds, and its spread as a share of it), the faults and the log."""
 
-    def __init__(self, latency: float, spread: float) -> None:
+    def __init__(self, latency: float, spread: float, faults: float = 0.0) -> None:
         self.log = Log()
+        self._faults = faults
         self._longest = latency * (1 + spread)
         self._shortest = latency * (1 - spread)
         self._chance = random.Random(1)
@@ -74,6 +79,12 @@ class Service:
     def delay(self) -> float:
         """How long the next answer takes."""
         return self._chance.uniform(self._shortest, self._longest)
+
+    def mishap(self, response: bytes) -> bytes:
+        """The response, or for a share of them what comes in its place: a 503 or a reset, as often as each other."""
+        if not self._faults or self._chance.random() >= self._faults:
+            return response
+        return self._chance.choice((AWAY, RESET))
 
 
 class Connection(asyncio.Protocol):
@@ -98,7 +109,7 @@ class Connection(asyncio.Protocol):
             self._take(YES if head.startswith(REQUEST_LINE) and AUTHORIZATION in head else NO)
 
     def _take(self, response: bytes) -> None:
-        log, delay = self._service.log, self._service.delay()
+        log, delay, response = self._service.log, self._service.delay(), self._service.mishap(response)
         log.arrivals.append(time.monotonic())
         log.answers.append(0.0)
         if delay:
@@ -108,7 +119,12 @@ class Connection(asyncio.Protocol):
 
     def _reply(self, response: bytes, log: Log, index: int) -> None:
         log.answers[index] = time.monotonic()
-        self._transport.write(response)
+        if response is RESET:
+            connection = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        else:
+            self._transport.write(response)
 
 
 def whole_request(buffer: bytearray) -> int:
@@ -147,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds between arrival and answer")
     parser.add_argument("--spread", type=float, default=0.0, help="the latency's spread, as a share of it")
+    parser.add_argument("--faults", type=float, default=0.0, help="the share of 503s and resets among the answers")
     parser.add_argument("--core", type=int, help="the core to run on")
     parser.add_argument("--certificate", help="a PEM file with key and certificate: serves TLS")
     options = parser.parse_args(argv)
@@ -155,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.certificate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(options.certificate)
-    asyncio.run(serve(Service(options.latency, options.spread), tls))
+    asyncio.run(serve(Service(options.latency, options.spread, options.faults), tls))
 
 
 if __name__ == "__main__":

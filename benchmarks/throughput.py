@@ -1,4 +1,4 @@
-"""Requests a second and CPU time per 1,000 requests: moe_bulk, a bare loop over its HTTP client, and a plain script.
+"""Requests a second and CPU time per 1,000 requests: moe_bulk, a bare loop over its client, and two by hand.
 
     python benchmarks/throughput.py --in-flight 16 64 256 --latency 0 50 --tls
 
@@ -9,7 +9,6 @@ process; the medians of the rounds are shown with the least and the most.
 from __future__ import annotations
 
 import argparse
-import random
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -17,40 +16,31 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machine import cores, describe, load
-from measure import BARE, ENGINE, SCRIPT, Job, Measured, Report, certify, run, serving, spread, table
-from records import write_records
+from interleaved import WARM_UP, Circumstances, Entrant, Round, costs, interleave, rates
+from machine import describe, load
+from measure import BARE, ENGINE, PIPELINE, SCRIPT, spread, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CONTENDERS = (ENGINE, BARE, SCRIPT)
-WARM_UP = 256
-"""Requests before the measured ones, or as many as are in flight where that is more: all connections are open then."""
+CONTENDERS = (ENGINE, BARE, SCRIPT, PIPELINE)
 
 HEAD = ("", "requests/s", "of script", "of bare", "CPU ms per 1,000", "of script", "of bare", "MB", "connections")
 
 LEGEND = f"""\
-{ENGINE:12}  Uploader.run, uncapped, the whole of it: CSV read, rows checked, order kept, pace and window counted,
-              answers judged, journal written and synced
-{BARE:12}  workers that send prebuilt requests through the same client (httpx over httpx-aiohttp); no file, no journal
-{SCRIPT:12}  plain_script.py: httpx.AsyncClient as it comes, gather, Semaphore, AsyncLimiter, csv.DictReader
-CPU, MB       the client process's: user and system time of all threads; peak memory
-connections   all that a round opened, warm-up included
+{ENGINE:16}  Uploader.run, uncapped, the whole of it: CSV read, rows checked, order kept, pace and window counted,
+                  answers judged, journal written and synced
+{BARE:16}  workers that send prebuilt requests through the same client (httpx over httpx-aiohttp); no file, no journal
+{SCRIPT:16}  plain_script.py: httpx.AsyncClient as it comes, gather, Semaphore, AsyncLimiter, csv.DictReader
+{PIPELINE:16}  aiohttp_pipeline.py: by hand; parses, posts, reads the answer, writes a line, and nothing else
+CPU, MB           the client process's: user and system time of all threads; peak memory
+connections       all that a round opened, warm-up included
 Median (least to most) of the rounds; start-up and warm-up are not measured."""
 
 NOT_COVERED = """\
 What these numbers do not cover: a network (loopback only: no loss, no distance), MoEngage's own speed and its limit
 (10,000 a minute, 167 a second), answers other than acceptance, another event loop, runs of hours. The client has one
 core and the server another; rates and times are this machine's, ratios carry further."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What a contender measured and what the server saw of it."""
-
-    measured: Measured
-    report: Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,63 +63,35 @@ class Amount:
     requests: int
 
 
-def compare(setting: Setting, amount: Amount, folder: Path) -> dict[str, list[Round]]:
+def compare(setting: Setting, amount: Amount, folder: Path) -> dict[Entrant, list[Round]]:
     """Run all contenders for so many rounds; by contender, its rounds."""
-    rounds: dict[str, list[Round]] = {contender: [] for contender in CONTENDERS}
-    client, server_core = cores()
-    certificate, authority = certify(folder) if setting.tls else (None, None)
-    with serving(setting.latency / 1000, certificate=certificate, core=server_core) as server:
-        for _ in range(amount.rounds):
-            for contender in random.sample(CONTENDERS, len(CONTENDERS)):
-                with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                    job = _job(contender, setting, amount, Path(scratch), server.url, authority, client)
-                    rounds[contender].append(Round(run(job), server.report()))
-    return rounds
+    circumstances = Circumstances(setting.latency, setting.tls, min(WARM_UP, amount.requests))
+    entrants = [Entrant(each, setting.in_flight, amount.requests) for each in CONTENDERS]
+    return interleave(entrants, circumstances, amount.rounds, folder)
 
 
-def _job(
-    contender: str,
-    setting: Setting,
-    amount: Amount,
-    scratch: Path,
-    url: str,
-    authority: Path | None,
-    core: int | None,
-) -> Job:
-    warm_up = max(WARM_UP, setting.in_flight)
-    return Job(
-        contender,
-        url,
-        source=str(write_records(scratch / "devices.csv", amount.requests, first=warm_up)),
-        warm_up=str(write_records(scratch / "warm-up.csv", warm_up)),
-        in_flight=setting.in_flight,
-        authority=str(authority) if authority else None,
-        core=core,
-    )
-
-
-def show(rounds: dict[str, list[Round]], requests: int) -> str:
+def show(found: dict[Entrant, list[Round]], requests: int) -> str:
     """The table, and lines about what went wrong."""
-    measured = {contender: [each.measured for each in found] for contender, found in rounds.items()}
-    rates = {contender: [requests / each.seconds for each in found] for contender, found in measured.items()}
-    costs = {contender: [each.cpu * 1e6 / requests for each in found] for contender, found in measured.items()}
+    speed = {entrant.contender: rates(entrant, rounds) for entrant, rounds in found.items()}
+    cost = {entrant.contender: costs(entrant, rounds) for entrant, rounds in found.items()}
+    rounds = {entrant.contender: rounds for entrant, rounds in found.items()}
     rows = [
         (
             contender,
-            spread(rates[contender]),
-            *(ratio(rates[contender], rates[other]) for other in (SCRIPT, BARE)),
-            spread(costs[contender]),
-            *(ratio(costs[contender], costs[other]) for other in (SCRIPT, BARE)),
-            spread([max(each.memory for each in measured[contender])]),
+            spread(speed[contender]),
+            *(_times(speed[contender], speed[other]) for other in (SCRIPT, BARE)),
+            spread(cost[contender]),
+            *(_times(cost[contender], cost[other]) for other in (SCRIPT, BARE)),
+            spread([max(each.measured.memory for each in rounds[contender])]),
             spread([max(each.report.connections for each in rounds[contender])]),
         )
         for contender in CONTENDERS
     ]
-    return "\n".join([table(HEAD, rows), *_server(rounds), *_lost(measured, requests)])
+    return "\n".join([table(HEAD, rows), *_server(rounds), *_lost(rounds, requests)])
 
 
-def ratio(values: Sequence[float], others: Sequence[float]) -> str:
-    """One median as a share or a multiple of another."""
+def _times(values: Sequence[float], others: Sequence[float]) -> str:
+    """One median as a multiple of another."""
     found = statistics.median(values) / statistics.median(others)
     return f"{found:.2f}x" if found < 10 else f"{found:.1f}x"
 
@@ -141,8 +103,8 @@ def _server(rounds: dict[str, list[Round]]) -> list[str]:
     return [f"The server's own CPU time would allow {most:,.0f} requests/s."]
 
 
-def _lost(measured: dict[str, list[Measured]], requests: int) -> list[str]:
-    lost = {contender: sum(requests - each.accepted for each in found) for contender, found in measured.items()}
+def _lost(rounds: dict[str, list[Round]], requests: int) -> list[str]:
+    lost = {name: sum(requests - each.measured.accepted for each in found) for name, found in rounds.items()}
     return [f"NOT ACCEPTED: {count:,} requests of {contender}." for contender, count in lost.items() if count]
 
 

@@ -40,7 +40,7 @@ def test_throughput_puts_the_contenders_side_by_side() -> None:
     """One run prints one table with a line for each contender, every request accepted."""
     printed = run("throughput.py", "--rounds", "1", "--requests", "30", "--in-flight", "4", "--latency", "1")
     found = rows(printed)
-    assert ["moe_bulk", "bare loop", "plain script"] == list(found)
+    assert ["moe_bulk", "bare loop", "plain script", "aiohttp pipeline"] == list(found)
     assert "4 in flight, server answers after 1 ms, HTTP" in printed
     assert "NOT ACCEPTED" not in printed
     assert ["1.00x", "1.00x"] == [found["plain script"][1], found["plain script"][4]]
