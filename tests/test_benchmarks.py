@@ -25,7 +25,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Any:
 def run(program: str, *arguments: str) -> str:
     """Run a benchmark and give what it printed."""
     command = [sys.executable, str(BENCHMARKS / program), *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=15)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert (0, "") == (done.returncode, done.stderr)
     return done.stdout
 
@@ -56,6 +56,55 @@ def test_at_the_cap_counts_the_busiest_window_at_the_server() -> None:
     assert 50 < float(used.rstrip("%")) <= 100
     assert 20 < int(arrivals) <= int(any_moment) <= 40
     assert int(cpu.replace(",", "")) > 0
+
+
+def test_the_table_holds_what_was_measured_against_what_is_to_be_reached(tmp_path: Path) -> None:
+    """Two of its rows in smoke size: each has its line, nothing is judged, and the file says what the screen says."""
+    out = tmp_path / "table.md"
+    printed = run("table.py", "smoke", "cap", "journal", "--out", str(out))
+    found = rows(printed[printed.index("| work") :])
+    works = [
+        "10000/min for 0.3 s, 300 ms ± 200 ms, 1 % 5xx and resets",
+        "dlt at 10000/min for 0.3 s, the same server: CPU a record, of ours",
+        "drt at 10000/min for 0.3 s, the same server: CPU a record, of ours",
+        "journal: result line, dead letter, checkpoint",
+    ]
+    assert works == list(found)
+    assert {"-"} == {cells[2] for cells in found.values()}
+    assert found[works[1]][1].startswith("not installed: pip install -r benchmarks/requirements.txt")
+    assert found == rows(out.read_text()[out.read_text().index("| work") :].partition("\n\n")[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("table.py", "smoke", "speed"), "there is no row 'speed': choose from uncapped, paced"),
+        (("table.py", "smoke", "--peers-python", "/nowhere"), "/nowhere has not all peers"),
+        (("compare.py", "no-such-commit", "HEAD"), "there is no commit 'no-such-commit'"),
+        (("compare.py", "HEAD", "HEAD", "speed"), "there is no row 'speed': choose from uncapped, latency"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_at_once(arguments: tuple[str, ...], said: str) -> None:
+    """A misspelt row, peers that are not there, an unknown commit: nothing runs."""
+    program, *others = arguments
+    command = [sys.executable, str(BENCHMARKS / program), *others]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert 2 == done.returncode
+    assert said in done.stderr
+
+
+def test_two_commits_are_compared_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same interpreter on both sides: a ratio for what can be measured, and why where something cannot."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    compare = import_module("compare")
+    both = {"old": sys.executable, "new": sys.executable}
+    found = compare.measure(both, ["journal"], compare.TINY, 1)
+    unit, old, new, times = found["journal"]
+    assert "µs a row" == unit
+    assert float(old) > 0 < float(new)
+    assert times.endswith("x")
+    broken = compare.measure({"old": "/bin/false", "new": sys.executable}, ["import"], compare.TINY, 2)
+    assert broken["import"][1].startswith("cannot be measured in old: ")
 
 
 def test_several_uploads_share_one_window() -> None:
@@ -129,6 +178,12 @@ def test_spread_and_table_read_well(measure: Any) -> None:
     assert "5,120 (4,980 to 5,200)" == measure.spread([5200, 4980, 5120])
     assert "47.2" == measure.spread([47.21], digits=1)
     assert ["| who |  n |", "| --- | -: |", "| a   | 12 |"] == measure.table(("who", "n"), [("a", "12")]).splitlines()
+
+
+def test_a_ratio_tells_its_spread(measure: Any) -> None:
+    """One median of another, and of single rounds the least and the most."""
+    assert "2.00x (1.00 to 4.00)" == measure.ratio([2, 4, 8], [2, 2, 2])
+    assert "0.50x" == measure.ratio([1], [2])
 
 
 def test_changed_only_leaves_out_what_is_known() -> None:

@@ -1,0 +1,51 @@
+"""One measurement at a time: a part of an upload or a whole process, as microseconds or seconds of CPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from machine import cores, loopback_environment
+from measure import ENOUGH, Measured, in_process
+from records import write_many
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SLOWEST = 0.005
+"""Seconds a row after which a part is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """A part (see `parts`) with an input: what the file's name ends in, and its rows."""
+
+    part: str
+    suffix: str
+    rows: int
+
+
+def measure_part(part: Parted, folder: Path, python: str = sys.executable) -> Measured:
+    """Measure a part in a fresh process; raises Failed where not every row came through."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        source = write_many(Path(scratch) / f"devices{part.suffix}", part.rows)
+        job: dict[str, object] = {"part": part.part, "source": str(source), "core": cores()[0]}
+        return in_process("parts.py", job, python, max(ENOUGH, part.rows * SLOWEST))
+
+
+def process_cost(command: Sequence[str]) -> tuple[float, float]:
+    """Run a process to its end: CPU seconds, user and system, and seconds on the clock."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=loopback_environment())
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return used.ru_utime + used.ru_stime, seconds

@@ -1,0 +1,350 @@
+"""The rows of the table: each measures one thing about the engine and holds it against what it is to reach."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from at_the_cap import HEAD as CAP_HEAD
+from at_the_cap import Conditions, Findings, deliver
+from interleaved import Circumstances, Entrant, Round, costs, interleave, rates
+from machine import load_average
+from measure import (
+    ASYNCIO,
+    BARE,
+    ENGINE,
+    PEERS,
+    PIPELINE,
+    SCRIPT,
+    UVLOOP,
+    Measured,
+    ratio,
+    spread,
+    table,
+)
+from probes import Parted, measure_part, process_cost
+
+from moe_bulk import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from sizes import Size
+
+NOT_INSTALLED = "not installed: pip install -r benchmarks/requirements.txt, and --peers-python"
+CAP = Rate()
+PEER_THREADS = 8
+"""Where there is nothing to wait for, more threads only get into each other's way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How much is measured, in which folder, and by which interpreter the peers run, if by any."""
+
+    size: Size
+    folder: Path
+    peers: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table; `met` is None where there is nothing to be met."""
+
+    work: str
+    target: str
+    found: str
+    met: bool | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        """As it stands in the table."""
+        return (self.work, self.target, self.found, "-" if self.met is None else "yes" if self.met else "NO")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one measurement tells: lines of the table, and the figures that they were made of."""
+
+    lines: list[Line]
+    details: str
+
+
+# --- uncapped --------------------------------------------------------------------------------------------------------
+
+
+def uncapped(setup: Setup) -> Told:
+    """The whole engine beside those by hand, over TLS; its cost above a bare loop, by width, by event loop."""
+    lines: list[Line] = []
+    details: list[str] = []
+    for latency in setup.size.latencies:
+        before = load_average()
+        entrants = _uncapped(setup, first=latency == setup.size.latencies[0])
+        circumstances = Circumstances(latency, tls=True, warm_up=setup.size.warm_up)
+        found = interleave(list(entrants.values()), circumstances, setup.size.rounds, setup.folder)
+        rounds = {name: found[entrant] for name, entrant in entrants.items()}
+        cost = {name: costs(entrant, rounds[name]) for name, entrant in entrants.items()}
+        lines += _against_by_hand(setup, latency, cost)
+        if latency == setup.size.latencies[0]:
+            lines += _about_itself(setup, cost)
+        details.append(
+            _under(f"uncapped, answers after {latency:g} ms, TLS", before, _uncapped_table(entrants, rounds))
+        )
+    return Told(lines, "\n\n".join(details))
+
+
+def _uncapped(setup: Setup, *, first: bool) -> dict[str, Entrant]:
+    """All that takes part, by the name that it has in the table."""
+    size = setup.size
+    found = {}
+    for width in size.in_flight:
+        for contender in (ENGINE, PIPELINE, SCRIPT):
+            requests = size.script_requests if contender == SCRIPT else size.requests
+            found[f"{contender}, {width} in flight"] = Entrant(contender, width, requests)
+    if not first:
+        return found
+    width = size.in_flight[0]
+    found[f"{BARE}, {width} in flight"] = Entrant(BARE, width, size.requests)
+    for each in size.few_and_many:
+        found[f"{ENGINE}, {each} in flight"] = Entrant(ENGINE, each, size.requests)
+    if find_spec("uvloop") is not None:
+        found[f"{ENGINE} on uvloop, {width} in flight"] = Entrant(ENGINE, width, size.requests, UVLOOP)
+    if setup.peers is not None:
+        for peer in PEERS:
+            entrant = Entrant(peer, PEER_THREADS, size.peer_requests, python=setup.peers)
+            found[f"{peer}, {PEER_THREADS} threads"] = entrant
+    return found
+
+
+def _against_by_hand(setup: Setup, latency: float, cost: dict[str, list[float]]) -> list[Line]:
+    lines = []
+    for other, target, least in (
+        (SCRIPT, "at least 7x; 10x wanted", 7.0),
+        (PIPELINE, "at least 0.40x; 0.6x wanted", 0.4),
+    ):
+        for width in setup.size.in_flight:
+            theirs, ours = cost[f"{other}, {width} in flight"], cost[f"{ENGINE}, {width} in flight"]
+            work = f"requests per CPU second of the {other}'s, {width} in flight, {latency:g} ms"
+            lines.append(Line(work, target, ratio(theirs, ours), _middle(theirs) / _middle(ours) >= least))
+    return lines
+
+
+def _about_itself(setup: Setup, cost: dict[str, list[float]]) -> list[Line]:
+    few, many = setup.size.few_and_many
+    width = setup.size.in_flight[0]
+    ours, bare = cost[f"{ENGINE}, {width} in flight"], cost[f"{BARE}, {width} in flight"]
+    above = [one - other for one, other in zip(ours, bare, strict=True)]
+    narrow, wide = cost[f"{ENGINE}, {few} in flight"], cost[f"{ENGINE}, {many} in flight"]
+    lines = [
+        Line(
+            f"CPU above a bare loop over its own client, {width} in flight",
+            "at most 60 µs a record",
+            f"{_middle(ours) - _middle(bare):,.0f} µs ({min(above):,.0f} to {max(above):,.0f})",
+            _middle(ours) - _middle(bare) <= 60,
+        ),
+        Line(
+            f"CPU a record at {many} in flight, of that at {few}",
+            "at most 1.3x",
+            ratio(wide, narrow),
+            _middle(wide) / _middle(narrow) <= 1.3,
+        ),
+    ]
+    on_uvloop = cost.get(f"{ENGINE} on uvloop, {width} in flight")
+    gain = "not installed: pip install uvloop" if on_uvloop is None else ratio(ours, on_uvloop)
+    lines.append(Line(f"requests per CPU second on uvloop, of those on {ASYNCIO}'s loop", "the gain", gain))
+    for peer in PEERS:
+        theirs = cost.get(f"{peer}, {PEER_THREADS} threads")
+        said = NOT_INSTALLED if theirs is None else ratio(theirs, ours)
+        lines.append(Line(f"requests per CPU second of {peer}'s, uncapped, 0 ms", "ahead", said, _ahead(theirs, ours)))
+    return lines
+
+
+def _ahead(theirs: Sequence[float] | None, ours: Sequence[float]) -> bool | None:
+    return None if theirs is None else _middle(theirs) > _middle(ours)
+
+
+def _uncapped_table(entrants: dict[str, Entrant], rounds: dict[str, list[Round]]) -> str:
+    rows = []
+    for name, entrant in entrants.items():
+        each = rounds[name]
+        lost = sum(entrant.requests - one.measured.accepted for one in each)
+        peak = max(one.measured.memory for one in each)
+        figures = spread(costs(entrant, each)), spread(rates(entrant, each)), f"{peak:,.0f}"
+        rows.append((name, f"{entrant.requests:,}", *figures, f"{lost:,}"))
+    return table(("", "requests", "CPU µs a record", "records/s", "MB", "not accepted"), rows)
+
+
+# --- at a pace -------------------------------------------------------------------------------------------------------
+
+
+def paced(setup: Setup) -> Told:
+    """At the documented pace and 50 ms, beside the aiohttp pipeline at the same."""
+    before, size = load_average(), setup.size
+    entrants = {name: Entrant(name, None, size.paced_requests, limit=CAP.limit) for name in (ENGINE, PIPELINE)}
+    circumstances = Circumstances(size.latencies[-1], tls=True, warm_up=min(32, size.warm_up))
+    found = interleave(list(entrants.values()), circumstances, size.rounds, setup.folder)
+    ours, theirs = (costs(entrants[name], found[entrants[name]]) for name in (ENGINE, PIPELINE))
+    work = f"CPU for 1,000 records at 167/s and {size.latencies[-1]:g} ms, of the {PIPELINE}'s"
+    line = Line(work, "at most 1.6x", ratio(ours, theirs), _middle(ours) / _middle(theirs) <= 1.6)
+    details = _uncapped_table(entrants, {name: found[entrants[name]] for name in entrants})
+    return Told([line], _under(f"{CAP}, answers after {size.latencies[-1]:g} ms, TLS", before, details))
+
+
+def cap(setup: Setup) -> Told:
+    """At the cap with slow, uneven answers and faults; counted at the server."""
+    before, size = load_average(), setup.size
+    conditions = Conditions(0.3, spread=2 / 3, tls=True, faults=0.01)
+    found: dict[str, Findings] = {ENGINE: deliver(ENGINE, CAP, size.cap_seconds, conditions)}
+    used = found[ENGINE].used_later or found[ENGINE].used
+    fullest = found[ENGINE].busiest_window(any_moment=True)
+    said = f"{used:.2%} used, at most {fullest:,} in a window"
+    work = f"{CAP} for {size.cap_seconds:g} s, 300 ms ± 200 ms, 1 % 5xx and resets"
+    target = "at least 98.5 % used, no window over the limit"
+    lines = [Line(work, target, said, used >= 0.985 and fullest <= CAP.limit)]
+    for peer in PEERS:
+        work = f"{peer} at {CAP} for {size.peer_cap_seconds:g} s, the same server: CPU a record, of ours"
+        if setup.peers is None:
+            lines.append(Line(work, "ahead", NOT_INSTALLED))
+            continue
+        found[peer] = theirs = deliver(peer, CAP, size.peer_cap_seconds, conditions, setup.peers)
+        times = theirs.cost / found[ENGINE].cost
+        said = f"{times:.2f}x; {theirs.used:.1%} used, {len(theirs.report.arrivals) - theirs.measured.accepted} failed"
+        lines.append(Line(work, "ahead", said, times > 1))
+    details = table(CAP_HEAD, [each.row(name) for name, each in found.items()])
+    return Told(lines, _under("at the cap", before, details))
+
+
+def hasty(setup: Setup) -> Told:
+    """More than one process can do: it is full, or the limit is reached, and never exceeded."""
+    before, rate = load_average(), setup.size.hasty
+    found = deliver(ENGINE, rate, setup.size.hasty_requests / rate.per_second, Conditions(0.0, tls=True))
+    busy, fullest = found.measured.cpu / found.measured.seconds, found.busiest_window(any_moment=True)
+    said = f"{found.used:.1%} used, {busy:.0%} of a core, at most {fullest:,} in a window"
+    met = (found.used >= 0.985 or busy >= 0.95) and fullest <= rate.limit
+    work = f"{rate} asked of one process, {setup.size.hasty_requests:,} records"
+    details = _under(str(rate), before, table(CAP_HEAD, [found.row(ENGINE)]))
+    return Told([Line(work, "reached or the CPU is full; never exceeded", said, met)], details)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def memory(setup: Setup) -> Told:
+    """The same peak for few rows and for many."""
+    before, lines, rows = load_average(), [], []
+    few, many = setup.size.memory_rows
+    for suffix in setup.size.formats:
+        small, large = (measure_part(Parted("carry", suffix, count), setup.folder) for count in (few, many))
+        growth = large.memory - small.memory
+        said = f"{small.memory:.0f} MB, {large.memory:.0f} MB: {growth:+.1f} MB"
+        lines.append(Line(f"peak memory, {few:,} rows of {suffix} and {many:,}", "within 15 MB", said, growth <= 15))
+        rows += [_carried(suffix, count, each) for count, each in ((few, small), (many, large))]
+    few, many = setup.size.http_rows
+    entrants = [Entrant(ENGINE, 64, count) for count in (few, many)]
+    found = interleave(entrants, Circumstances(0.0, tls=False, warm_up=setup.size.warm_up), 1, setup.folder)
+    small, large = (found[each][0].measured for each in entrants)
+    said = f"{small.memory:.0f} MB, {large.memory:.0f} MB"
+    work = f"the same over plain HTTP, {few:,} rows of .csv and {many:,}, 64 in flight"
+    lines.append(Line(work, "under 90 MB", said, large.memory < 90))
+    rows += [_carried("over HTTP", each.requests, found[each][0].measured) for each in entrants]
+    details = table(("", "rows", "peak MB", "CPU µs a row", "rows/s"), rows)
+    return Told(lines, _under("memory", before, details))
+
+
+def _carried(name: str, rows: int, found: Measured) -> tuple[str, ...]:
+    cost, pace = found.cpu * 1e6 / rows, rows / found.seconds
+    return (name, f"{rows:,}", f"{found.memory:.1f}", f"{cost:,.0f}", f"{pace:,.0f}")
+
+
+def reading(setup: Setup) -> Told:
+    """Rows taken in, checked and made into bodies, without a network."""
+    before, count = load_average(), setup.size.read_rows
+    parts = [Parted("read", suffix, count) for suffix in (".csv", ".ndjson")]
+    found = _interleave_parts(parts, setup)
+    lines = []
+    for part, least in zip(parts, (180_000, 250_000), strict=True):
+        speeds = [1e6 / cost for cost in found[part]]
+        work = f"reading, checking, building the body: {part.suffix}, {count:,} rows"
+        target = f"at least {least:,} rows a CPU second"
+        lines.append(Line(work, target, spread(speeds), _middle(speeds) >= least))
+    return Told(lines, _parts_table(found, before))
+
+
+def journal(setup: Setup) -> Told:
+    """Result lines, dead letters and checkpoints."""
+    before, part = load_average(), Parted("journal", ".csv", setup.size.journal_rows)
+    found = _interleave_parts([part], setup)
+    line = Line(
+        "journal: result line, dead letter, checkpoint",
+        "at most 6 µs a record",
+        f"{spread(found[part], 1)} µs",
+        _middle(found[part]) <= 6,
+    )
+    return Told([line], _parts_table(found, before))
+
+
+def curve(setup: Setup) -> Told:
+    """What a record costs as there are more of them, over a transport in memory."""
+    before, parts = load_average(), [Parted("carry", ".ndjson", count) for count in setup.size.curve]
+    found = _interleave_parts(parts, setup)
+    middles = [_middle(found[part]) for part in parts]
+    lowest, highest = min(max(each) for each in found.values()), max(min(each) for each in found.values())
+    work = f"CPU a record from {parts[0].rows:,} to {parts[-1].rows:,} rows"
+    said = f"{' → '.join(f'{each:,.0f}' for each in middles)} µs"
+    line = Line(work, "the same within the spread", said, highest <= lowest)
+    return Told([line], _parts_table(found, before))
+
+
+def _interleave_parts(parts: Sequence[Parted], setup: Setup) -> dict[Parted, list[float]]:
+    """CPU microseconds a row of each part, by round."""
+    found: dict[Parted, list[float]] = {part: [] for part in parts}
+    for _ in range(setup.size.rounds):
+        for part in random.sample(list(parts), len(parts)):
+            found[part].append(measure_part(part, setup.folder).cpu * 1e6 / part.rows)
+    return found
+
+
+def _parts_table(found: dict[Parted, list[float]], before: float) -> str:
+    rows = [(f"{part.part} {part.suffix}", f"{part.rows:,}", spread(each, 1)) for part, each in found.items()]
+    told = table(("", "rows", "CPU µs a row"), rows)
+    return _under("parts", before, told)
+
+
+def start(setup: Setup) -> Told:
+    """From nothing to the help text, and to an imported package; the interpreter's own start is in it."""
+    before = load_average()
+    commands = {
+        "moe-bulk --help": ("-m", "moe_bulk", "--help"),
+        "import moe_bulk": ("-c", "import moe_bulk"),
+        "python alone": ("-c", ""),
+    }
+    cpu: dict[str, list[float]] = {name: [] for name in commands}
+    wall: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(setup.size.rounds):
+        for name in random.sample(list(commands), len(commands)):
+            used, seconds = process_cost((sys.executable, *commands[name]))
+            cpu[name].append(used * 1e3)
+            wall[name].append(seconds * 1e3)
+    lines = [
+        Line(name, f"at most {most} ms", f"{spread(cpu[name])} ms of CPU", _middle(cpu[name]) <= most)
+        for name, most in (("moe-bulk --help", 200), ("import moe_bulk", 120))
+    ]
+    rows = [(name, spread(cpu[name]), spread(wall[name])) for name in commands]
+    details = table(("", "CPU ms", "ms on the clock"), rows)
+    return Told(lines, _under("start", before, details))
+
+
+def _under(title: str, before: float, figures: str) -> str:
+    return f"{title}; load average {before:.1f} before, {load_average():.1f} after\n\n{figures}"
+
+
+def _middle(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+ROWS: dict[str, Callable[[Setup], Told]] = {
+    each.__name__: each for each in (uncapped, paced, cap, hasty, memory, reading, journal, start, curve)
+}
