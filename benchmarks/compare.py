@@ -61,7 +61,7 @@ def part(python: str, folder: Path, what: Parted) -> float:
 
 def started(python: str, folder: Path, *arguments: str) -> float:  # noqa: ARG001  as the others
     """CPU milliseconds of a process."""
-    return process_cost((python, *arguments))[0] * 1e3
+    return process_cost(arguments, python)[0] * 1e3
 
 
 def rows(amount: Amount) -> dict[str, tuple[str, Callable[[str, Path], float]]]:

@@ -39,13 +39,14 @@ def measure_part(part: Parted, folder: Path, python: str = sys.executable) -> Me
         return in_process("parts.py", job, python, max(ENOUGH, part.rows * SLOWEST))
 
 
-def process_cost(command: Sequence[str]) -> tuple[float, float]:
-    """Run a process to its end: CPU seconds, user and system, and seconds on the clock."""
+def process_cost(arguments: Sequence[str], python: str = sys.executable) -> tuple[float, float]:
+    """Run Python with these arguments to its end: CPU seconds, user and system, and seconds on the clock."""
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=loopback_environment())
+    # -P: what is installed counts, not what lies in the current folder
+    process = subprocess.Popen([python, "-P", *arguments], stdout=subprocess.DEVNULL, env=loopback_environment())
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+        raise RuntimeError(f"python {' '.join(arguments)} ended with {process.returncode}")
     return used.ru_utime + used.ru_stime, seconds

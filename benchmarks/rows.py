@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import statistics
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -325,7 +324,7 @@ def start(setup: Setup) -> Told:
     wall: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(setup.size.rounds):
         for name in random.sample(list(commands), len(commands)):
-            used, seconds = process_cost((sys.executable, *commands[name]))
+            used, seconds = process_cost(commands[name])
             cpu[name].append(used * 1e3)
             wall[name].append(seconds * 1e3)
     lines = [
