@@ -184,6 +184,8 @@ class Display:
                 self._say(f"Not finished: {summary['stopped']}")
         elif summary["failures"]:
             self._say(f"Failed rows, to correct and upload again: {folder / 'dead-letter.ndjson'}")
+        if (page := folder / "report.html").exists():
+            self._say(f"All of it, plotted: {page}")
         if self._as_json:
             Unbreakable(sys.stdout).say(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
 

@@ -165,7 +165,10 @@ def test_a_run_is_shown_from_beginning_to_end(tmp_path: Path, capsys: pytest.Cap
     lines, nothing = shown(out, capsys, plan="The plan")
     assert [f"Results go to {out}", "The plan"] == lines[:2]
     assert "Note: field 'colour' is not sent: it is none of the API's." in lines
-    assert f"Failed rows, to correct and upload again: {out / 'dead-letter.ndjson'}" == lines[-1]
+    assert [
+        f"Failed rows, to correct and upload again: {out / 'dead-letter.ndjson'}",
+        f"All of it, plotted: {out / 'report.html'}",
+    ] == lines[-2:]
     assert "" == nothing
     again, _ = shown(out, capsys)
     assert f"Finished before, in {out}: nothing is sent. To send everything again, add --fresh" == again[0]
