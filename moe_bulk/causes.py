@@ -219,12 +219,11 @@ def _field(reason: str) -> str | None:
 
 
 def shown(failures: Sequence[Failures]) -> list[str]:
-    """The first few causes in plain lines for people; they hold no value of any row."""
-    told = [
-        f"  {each['count']:,} {each['status']}: {each['cause']} (first: line {each['first_line']}). "
-        f"{each['remedy'][:1].upper()}{each['remedy'][1:]}"
-        for each in failures[:_CAUSES_SHOWN]
-    ]
+    """The first few causes in two plain lines each, what and what to do; they hold no value of any row."""
+    told: list[str] = []
+    for each in failures[:_CAUSES_SHOWN]:
+        told.append(f"  {each['count']:,} {each['status']}: {each['cause']} (first: line {each['first_line']})")
+        told.append(f"    {each['remedy'][:1].upper()}{each['remedy'][1:]}")
     if len(failures) > _CAUSES_SHOWN:
         told.append(f"  and {len(failures) - _CAUSES_SHOWN} more causes: see summary.json")
     return told

@@ -259,6 +259,8 @@ class Display:
         letters = folder / "dead-letter.ndjson"
         unfinished = "stopped" in summary
         yield f"Each row's result: {folder / 'results.ndjson'}"
+        if (page := folder / "report.html").exists():
+            yield f"All of it, plotted: {page}"
         if summary["failures"]:
             yield f"Failed rows{' so far' if unfinished else ''}: {letters}"
         if unfinished and summary["exit_code"] <= 1:  # of all else an error tells

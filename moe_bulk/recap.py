@@ -44,7 +44,7 @@ def headline(summary: Summary) -> str:
     read, accepted = counts["read"], counts[Status.ACCEPTED]
     failed = sum(counts[status] for status in FAILED)
     if "stopped" in summary:
-        left = f", {counts['unsettled']:,} on their way" if counts["unsettled"] else ""
+        left = f", {counts['unsettled']:,} have no result yet" if counts["unsettled"] else ""
         return f"Not finished: {accepted:,} of {rows(read)} read so far were accepted, {failed:,} failed{left}."
     if not read:
         return "Nothing to do: the input holds no rows."
@@ -144,7 +144,7 @@ def counted(summary: Summary) -> list[tuple[str, int, str]]:
         if counts[status] or status in always
     ]
     if counts["unsettled"]:
-        found.append(("not yet settled", counts["unsettled"], "read, and on their way when it stopped"))
+        found.append(("not yet settled", counts["unsettled"], "read, and without a result when it stopped"))
     return [*found, ("read", counts["read"], "all of the above")]
 
 
@@ -184,5 +184,10 @@ def _fact(name: str, text: str) -> list[str]:
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, drop_whitespace=True
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,  # a path is copied in one piece
     )

@@ -72,7 +72,9 @@ def document(told: Told) -> str:
 
 
 def _title(told: Told) -> str:
-    return f"Upload of {_short(told.folder.name.removesuffix('.run'))}"
+    name = told.folder.name.removesuffix(".run")
+    rehearsed = name.removesuffix(".sandbox")
+    return f"Upload of {_short(name)}" if rehearsed == name else f"Rehearsal of {_short(rehearsed)}"
 
 
 def _short(text: str, most: int = _TEXT_SHOWN) -> str:

@@ -207,19 +207,20 @@ def test_what_was_told_does_not_change_afterwards() -> None:
 
 
 def test_lines_for_people() -> None:
-    """A cause is one line: how many, what, the first of them, what to do."""
+    """A cause is two lines: how many, what, the first of them; and what to do."""
     failures = told(result(Status.INVALID, "push_id 'SECRET' is empty", 7))
 
-    assert ["  1 invalid: push_id … is empty (first: line 7). Fill in push_id, or leave these rows out"] == shown(
-        failures
-    )
+    assert [
+        "  1 invalid: push_id … is empty (first: line 7)",
+        "    Fill in push_id, or leave these rows out",
+    ] == shown(failures)
 
 
 def test_lines_show_ten_causes() -> None:
     """A terminal is no report: the rest is in the summary."""
     lines = shown(told(*(result(Status.INVALID, letter) for letter in "abcdefghijkl")))
 
-    assert (11, "  and 2 more causes: see summary.json") == (len(lines), lines[-1])
+    assert (21, "  and 2 more causes: see summary.json") == (len(lines), lines[-1])
 
 
 FAILURES = st.builds(

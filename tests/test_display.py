@@ -171,9 +171,10 @@ def test_a_run_is_shown_from_beginning_to_end(tmp_path: Path, capsys: pytest.Cap
     assert "Note: field 'colour' is not sent: it is none of the API's." in lines
     assert [
         f"Each row's result: {out / 'results.ndjson'}",
+        f"All of it, plotted: {out / 'report.html'}",
         f"Failed rows: {out / 'dead-letter.ndjson'}",
         f"To send them again, corrected or not: moe-bulk upload {out / 'dead-letter.ndjson'}",
-    ] == lines[-3:]
+    ] == lines[-4:]
     assert "" == nothing
     again, _ = shown(out, capsys)
     assert f"Finished before, in {out}: nothing is sent. To send everything again, add --fresh" == again[0]

@@ -51,7 +51,7 @@ def summary(stopped: str | None = None, failures: int = 0, **counts: int) -> Sum
         ({"accepted": 1, "unchanged": 2, "skipped": 3}, "1 of 6 rows were accepted, 5 needed no sending."),
         (
             {"accepted": 1, "unsettled": 2, "stopped": "because"},
-            "Not finished: 1 of 3 rows read so far were accepted, 0 failed, 2 on their way.",
+            "Not finished: 1 of 3 rows read so far were accepted, 0 failed, 2 have no result yet.",
         ),
     ],
 )

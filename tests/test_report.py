@@ -87,6 +87,13 @@ def test_a_run_without_rows_has_a_page(tmp_path: Path) -> None:
     assert "Over time" not in said
 
 
+def test_a_rehearsal_is_called_one() -> None:
+    """Nobody takes a sandbox's run for MoEngage's."""
+    tally = Tally(100, 60.0, EPOCH)
+    assert "Rehearsal of devices.csv " in text(document(told(tally, "devices.csv.sandbox.run")))
+    assert "Upload of devices.csv " in text(document(told(tally, "devices.csv.run")))
+
+
 def test_a_run_that_stopped_has_a_page(tmp_path: Path) -> None:
     """It says why, and how to go on; when the run goes on the page is another one."""
     out = tmp_path / "x.run"
@@ -111,7 +118,7 @@ def test_pauses_and_outages_are_on_the_time_axis(tmp_path: Path) -> None:
             return answer(503, "down")
         return answer(429, "Rate Limits Exceeded", **{"retry-after": "10"}) if 30 < now < 33 else answer(200)
 
-    deliver(devices(500), tmp_path / "x.run", decide, rate=Rate(1_200, per=60))
+    deliver(devices(350), tmp_path / "x.run", decide, rate=Rate(1_200, per=60))
     page = page_of(tmp_path / "x.run")
     for expected in ('<rect class="outage"', '<rect class="pause"', "429: too many requests", "5xx, or no answer"):
         assert expected in page
@@ -238,7 +245,7 @@ def test_a_damaged_summary_is_made_again_from_the_checkpoint(run: Path, capsys: 
 def test_a_killed_run_says_that_it_is_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its numbers are those of the last time it was saved; its page is there, too."""
     out = tmp_path / "x.run"
-    deliver(devices(2_000), out, cut=Cut("crash", 1_900), latency=2.0)
+    deliver(devices(200), out, cut=Cut("crash", 150), latency=2.0)
     assert 0 == cli.run(["report", str(out)])
     said = capsys.readouterr().out
     assert "Not finished: " in said

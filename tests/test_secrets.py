@@ -238,7 +238,7 @@ def test_answers_are_cut_after_decoding(tmp_path: Path, caplog: pytest.LogCaptur
     trace = _upload(talk, tmp_path / "run", caplog)
     assert ["400 Bad Request, no JSON"] == [each["reason"] for each in trace.results]
     assert {"identity"} == {request.headers["accept-encoding"] for request in asked}
-    assert 10_000 > len(trace.files)
+    assert 30_000 > len(trace.files)  # of which the report's own style takes half
 
 
 def test_strangers_text_is_harmless_in_a_terminal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -207,7 +207,8 @@ def test_lines_for_people() -> None:
         "At most 2 in any 60 s (from 1970-01-12 13:46:40Z), the limit is 60",
         "It took 10 s, at 12 a minute",
         "Answers took 100 ms (p50), 100 ms (p95), 100 ms (p99)",
-        "  1 invalid: push_id … is empty (first: line 7). Fill in push_id, or leave these rows out",
+        "  1 invalid: push_id … is empty (first: line 7)",
+        "    Fill in push_id, or leave these rows out",
     ]
     assert expected == lines(summary_of(tally))
 
