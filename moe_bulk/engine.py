@@ -17,6 +17,7 @@ from moe_bulk.agenda import Agenda, Entry
 from moe_bulk.bell import Bell
 from moe_bulk.channel import Channel
 from moe_bulk.errors import Interrupted
+from moe_bulk.flights import ABORTED, Flights
 from moe_bulk.gate import Gate
 from moe_bulk.outcome import Attempt, Outcome, Status, Verdict
 from moe_bulk.retry import Policy, Settle, Stop, Wait
@@ -44,8 +45,6 @@ STOOD_STILL_SECONDS = 5.0
 NOT_SENT = Outcome(Verdict.ACCEPTED)
 """What there is to tell of a record that was accepted before."""
 
-ABORTED = Outcome(Verdict.TROUBLE, error="aborted", reason="the request was aborted before its answer came")
-
 
 class Engine:
     """Delivers the records of any number of channels at one pace and in one order.
@@ -71,10 +70,7 @@ class Engine:
         self._clock = clock
         self._most_in_flight = in_flight
         self._channels: set[Channel] = set()
-        self._on_their_way: dict[Entry, asyncio.Task[object] | None] = {}
-        """Whose request is, and the task that waits for its answer."""
-        self._aborted: set[Entry] = set()
-        """Those whose task was told to end."""
+        self._flights = Flights()
         self._workers = 0
         self._idle = 0
         self._gate = Gate()
@@ -157,7 +153,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Requests on their way."""
-        return len(self._on_their_way)
+        return len(self._flights)
 
     @property
     def most_in_flight(self) -> int:
@@ -178,18 +174,12 @@ class Engine:
         """Take in what is on its way; what takes too long is aborted."""
         with anyio.move_on_after(DRAIN_SECONDS):
             await self._all_in()
-        self._abort()
+        self._flights.abort()
         await self._all_in()
 
     async def _all_in(self) -> None:
-        while self._on_their_way:
+        while self._flights:
             await self._over.wait()
-
-    def _abort(self, only: Channel | None = None) -> None:
-        for entry, task in self._on_their_way.items():
-            if (only is None or entry.sender is only) and task is not None and entry not in self._aborted:
-                self._aborted.add(entry)
-                task.cancel()
 
     @asynccontextmanager
     async def beside(self, work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -221,7 +211,7 @@ class Engine:
             await anyio.sleep(1)
             now = self._clock.now()
             if now - before > 1 + STOOD_STILL_SECONDS:
-                self._abort()
+                self._flights.abort()
             self._pace.tick(now)
 
     # -- the gate: which record, and when --------------------------------------------------------------------------
@@ -356,20 +346,9 @@ class Engine:
         """Make the attempt, so that a stop waits for it and can abort it; no await stands between slot and sending."""
         sender = entry.sender
         sender.on_their_way += 1
-        # The task itself and no cancel scope: that would cost as much as all else that the engine does for a record.
-        self._on_their_way[entry] = task = asyncio.current_task()
         try:
-            return await self._attempt(entry.record)
-        except asyncio.CancelledError:
-            if entry not in self._aborted or (task is not None and task.cancelling() > 1):
-                raise  # somebody else means the task as a whole
-            return ABORTED
+            return await self._flights.carry(entry, self._attempt(entry.record))
         finally:
-            if entry in self._aborted:
-                self._aborted.remove(entry)
-                if task is not None:
-                    task.uncancel()
-            del self._on_their_way[entry]
             sender.on_their_way -= 1
             if sender.halted:
                 sender.wake()

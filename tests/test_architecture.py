@@ -48,6 +48,7 @@ ROOMS = """
     bell              awaits
     channel           awaits
     gate              awaits
+    flights           awaits
     engine            awaits
     waiting
     deadletter
