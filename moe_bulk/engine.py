@@ -136,7 +136,7 @@ class Engine:
         self._tell_of_room(was_full)
         if channel.on_their_way:
             # A timer, no task: this may be called from a signal's handler, where there is no task to start one from.
-            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._abort, channel)
+            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._flights.abort, channel)
 
     def leave(self, channel: Channel) -> None:
         """Close a channel: what it has not sent yet is not sent, what is on its way ends unheard."""

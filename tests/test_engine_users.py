@@ -115,7 +115,7 @@ def test_no_user_ever_gets_more(
         stopped = False
         try:
             async with engine_on(service, machine.clock, retry=retry, draw=draw, limits=limits) as engine:
-                disturbing = asyncio.create_task(disturb(machine, engine._abort, mishaps))
+                disturbing = asyncio.create_task(disturb(machine, engine._flights.abort, mishaps))
                 try:
                     await deliver(engine, rows, results)
                 finally:

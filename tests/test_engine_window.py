@@ -104,7 +104,7 @@ async def traffic(rate: Rate, weather: Weather, mishaps: list[tuple[float, str, 
     try:
         async with engine:
             asyncio.get_running_loop().call_later(5 * rate.per + 60, engine.stop, Interrupted("long enough"))
-            disturbing = asyncio.create_task(disturb(machine, engine._abort, mishaps))
+            disturbing = asyncio.create_task(disturb(machine, engine._flights.abort, mishaps))
             try:
                 await deliver(engine, rows)
             finally:
