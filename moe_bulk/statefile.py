@@ -18,6 +18,7 @@ from moe_bulk.deadletter import clean
 from moe_bulk.errors import AGAIN, JournalError, StateRefused
 from moe_bulk.folders import make_parents, open_folder, sync_folder
 from moe_bulk.lock import stranger
+from moe_bulk.naming import within_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,8 @@ def open_state(
     path = path.absolute()
     if "\0" in str(path):
         raise _refused(path, "has a NUL in its name, which no file has: name another with --state")
+    if within_run(path):
+        raise _refused(path, "lies in a run folder, which is moved aside in time: name another with --state")
     try:
         seen = _look(path) or _create(path) or _look(path)
     except OSError as error:

@@ -140,6 +140,16 @@ def test_users_with_too_many_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (8, 5) == (users["over_the_most_devices"]["rows"], users["over_the_most_devices"]["devices"])
     assert (0, 3, 1) == (found["invalid"], found["would_fail"], found["exit_code"])
     assert "8 rows: 5 to send, 3 that would fail" == lines(found)[0]
+    assert 5 == found["upload"]["requests"]
+
+
+def test_rows_that_are_not_sent_hurry_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's rows beyond the most devices fail, so they count against no limit of requests."""
+    monkeypatch.setattr(checking, "MOST_DEVICES", 2)
+    monkeypatch.setattr("moe_bulk.checking.hurry.UserLimits", lambda: type("Limits", (), {"ours": [Rate(2, 60)]}))
+    rows = [device(number, customer_id="user") for number in range(5)]
+    assert 0 == moe_bulk.check(rows)["users"]["over_the_rates"]["values"]
+    assert 1 == moe_bulk.check([*rows, rows[0]])["users"]["over_the_rates"]["values"]
 
 
 def test_it_knows_the_1001st_device_as_an_upload_does(tmp_path: Path) -> None:
@@ -389,7 +399,7 @@ def test_it_says_how_far_it_is(tmp_path: Path) -> None:
 def all_of_it(monkeypatch: pytest.MonkeyPatch) -> Findings:
     """Findings of every kind, with text that would do harm."""
     monkeypatch.setattr(checking, "MOST_DEVICES", 2)
-    monkeypatch.setattr("moe_bulk.checking.hurry.UserLimits", lambda: type("Limits", (), {"ours": [Rate(2, 60)]}))
+    monkeypatch.setattr("moe_bulk.checking.hurry.UserLimits", lambda: type("Limits", (), {"ours": [Rate(1, 60)]}))
     rows = [device(number, customer_id="user", push_id="the-token-of-many") for number in range(4)]
     rows += [device(9, model="NaN", **{"<script>alert(1)</script>\x1b[31m": 1}), device(9)]
     rows += [device(1, platform="<script>\x1b[2J"), device(2, platform="web")]
@@ -408,7 +418,7 @@ def test_lines_and_page_tell_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         "1 push token that several devices have, 4 devices in all.",
         "the-t…many: 4 rows of 4 devices, lines 1, 2, 3, 4",
         "1 user with more than 2 devices, after which MoEngage blocks a user: 2 rows of later devices would fail:",
-        "1 user with so many rows close together",
+        "2 users with so many rows close together",
         "1 row, line 5: model is a word for nothing: NaN.",
         "Note: field '<script>alert(1)</script>",
     ):

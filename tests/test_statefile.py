@@ -183,6 +183,16 @@ def test_a_name_that_no_file_has(tmp_path: Path) -> None:
         opened(tmp_path / "a\0b.known")
 
 
+def test_a_place_in_a_run_folder(tmp_path: Path) -> None:
+    """Every new run would move it aside and stop, again and again."""
+    folder = tmp_path / "devices.csv.run"
+    folder.mkdir(mode=0o700)
+    (folder / "results.ndjson").touch()
+    with pytest.raises(StateRefused, match="lies in a run folder"):
+        opened(folder / "a.known")
+    assert not (folder / "a.known").exists()
+
+
 def test_a_file_that_was_removed_is_noticed(path: Path) -> None:
     """Others would not see what is noted in it."""
     known = Known(path, WHOSE, MONTH, NOW)

@@ -83,8 +83,8 @@ class _Composer:
 
     def findings(self) -> Findings:
         survey, whole = self._survey, self._whole
-        hurried = survey.hurried_users(self._rate)
         crowded, beyond = survey.collisions.crowded(MOST_DEVICES)
+        hurried = survey.hurried_users(self._rate)
         would_fail = survey.counts[Status.INVALID] + beyond
         return Findings(
             format=FORMAT,
@@ -109,7 +109,7 @@ class _Composer:
             platforms=dict(survey.oddities.platforms.most_common()),
             notes=whole.notes,
             suspicious=survey.oddities.told(platform_is_constant=whole.platform_is_constant),
-            upload=survey.effort(self._rate, hurried.busiest),
+            upload=survey.effort(self._rate, hurried.busiest, beyond),
             exit_code=1 if would_fail else 0,
         )
 

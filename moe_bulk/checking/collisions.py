@@ -82,6 +82,7 @@ class Collisions:
             config={"threads": 1, "memory_limit": MEMORY, "temp_directory": str(folder / "spilt")},
         )
         self._database.execute(f"CREATE TABLE rows ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})")
+        self._database.execute("CREATE TEMP TABLE beyond (key BIGINT, device BIGINT, n BIGINT)")
         self._lines: list[str] = []
         self._spill = folder / "rows.csv"
         self._file = self._spill.open("w", encoding="ascii")
@@ -143,18 +144,23 @@ class Collisions:
             try:
                 self._do(f"DELETE FROM groups WHERE key NOT IN (SELECT key FROM ranked WHERE rank > {most})")
                 self._count_devices("ranked")
-                (beyond,) = self._one(f"SELECT coalesce(sum(n), 0) FROM ranked WHERE rank > {most}")
+                self._do(f"INSERT INTO beyond SELECT key, device, n FROM ranked WHERE rank > {most}")
+                (beyond,) = self._one("SELECT coalesce(sum(n), 0) FROM beyond")
             finally:
                 self._do("DROP TABLE ranked")
             groups, rows, devices = self._totals()
             return Shared(groups, rows, devices, self._worst(self._first_of_each_device("customer"))), beyond
 
     def busy_users(self, least: int) -> Iterator[tuple[int, Spot, int]]:
-        """The rows of all users who have more than `least`: user, place, and which row of all it is; user by user."""
+        """The rows of all users who have more than `least`: user, place, and which row of all it is; user by user.
+
+        Rows that would be left out are none of theirs, once `crowded` has found them.
+        """
         self._load()
         found = self._do(
             "SELECT customer, source, line, start, rowid FROM rows "
-            f"WHERE customer IN (SELECT customer FROM rows GROUP BY customer HAVING count(*) > {least}) "
+            f"WHERE customer IN (SELECT customer FROM rows GROUP BY customer HAVING count(*) > {least}) AND NOT EXISTS "
+            "(SELECT 1 FROM beyond WHERE beyond.key = rows.customer AND beyond.device = rows.device) "
             "ORDER BY customer, rowid"
         )
         while rows := found.fetchmany(_ROWS_AT_ONCE):

@@ -149,13 +149,14 @@ class Survey:
         """Why rows would be left out, the most frequent cause first."""
         return sorted(self._skips.values(), key=lambda skipped: -skipped["count"])
 
-    def effort(self, rate: Rate, busiest: int) -> Effort:
-        """What the upload takes; the user with the most rows, `busiest`, may hold it up."""
+    def effort(self, rate: Rate, busiest: int, beyond: int) -> Effort:
+        """What the upload takes; the user with the most rows, `busiest`, may hold it up, and rows `beyond` fail."""
+        requests = self.valid - beyond
         per_user = max((busiest - 1) // limit.limit * limit.per for limit in UserLimits().ours) if busiest else 0.0
         return Effort(
-            requests=self.valid,
+            requests=requests,
             rate=str(rate),
-            seconds=round(max(self.valid / rate.per_second, per_user), 1),
+            seconds=round(max(requests / rate.per_second, per_user), 1),
             largest_body=self.largest_body,
             results_bytes=self._results.in_all(self.rows),
             dead_letter_bytes=self._letters.in_all(self.counts[Status.INVALID]),

@@ -8,21 +8,26 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from moe_bulk.cli.app import app
+from moe_bulk.cli.app import app, examples
 from moe_bulk.display import Unbreakable
-from moe_bulk.options import option
+from moe_bulk.options import OUTPUT, option
 
 
-@app.command
+@app.command(help_epilogue=examples("moe-bulk audit devices.csv.run", "moe-bulk audit devices.csv.run --json"))
 def audit(
     run: Annotated[str, Parameter(help="The run folder, or the source that it belongs to.")],
     /,
     *,
-    json: Annotated[bool, option("Print what was found as JSON on standard output.")] = False,
+    json: Annotated[bool, option("Print what was found as JSON on standard output.", group=OUTPUT)] = False,
 ) -> int:
-    """Count a run's results anew and hold them against its summary: counts, uniqueness, dead letters, busiest window.
+    """Count a run's results anew, and hold them against its summary.
 
-    Exit codes: 0 all of it holds; 1 something contradicts, and is named; 2 there is no such run.
+    Counts, uniqueness, dead letters and the busiest window are taken from the
+    result lines alone. Exit codes:
+
+    0  all of it holds
+    1  something contradicts, and is named
+    2  there is no such run
     """
     import textwrap  # noqa: PLC0415
 

@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from moe_bulk.cli.app import app
+from moe_bulk.cli.app import app, examples
 from moe_bulk.display import Unbreakable
 from moe_bulk.errors import JournalError, RunHeld
-from moe_bulk.options import option
+from moe_bulk.options import OUTPUT, option
 
 if TYPE_CHECKING:
     from moe_bulk.archive import Past
 
 
-@app.command
+@app.command(help_epilogue=examples("moe-bulk report devices.csv.run", "moe-bulk report devices.csv --open"))
 def report(
     run: Annotated[str, Parameter(help="The run folder, or the source that it belongs to.")],
     /,
     *,
-    open_: Annotated[bool, option("Open its page, report.html, in a browser.", name="--open")] = False,
+    open_: Annotated[bool, option("Open its page, report.html, in a browser.", name="--open", group=OUTPUT)] = False,
 ) -> int:
-    """Show a run's summary again, and where its page is; the page is written where it is missing.
+    """Show a run's summary again, and where its page is.
 
-    Exit codes: 0 shown, whatever became of the run; 2 there is no such run, or nothing of it can be read.
+    The page is written where it is missing. Exit codes:
+
+    0  shown, whatever became of the run
+    2  there is no such run, or nothing of it can be read
     """
     from moe_bulk.archive import find, look  # noqa: PLC0415  not for the other commands
     from moe_bulk.recap import told  # noqa: PLC0415
