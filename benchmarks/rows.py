@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from dataclasses import dataclass
@@ -209,8 +210,9 @@ def cap(setup: Setup) -> Told:
             lines.append(Line(work, "ahead", NOT_INSTALLED))
             continue
         found[peer] = theirs = deliver(peer, CAP, size.peer_cap_seconds, conditions, setup.peers)
+        rows = math.ceil(CAP.per_second * size.peer_cap_seconds)
         times = theirs.cost / found[ENGINE].cost
-        said = f"{times:.2f}x; {theirs.used:.1%} used, {len(theirs.report.arrivals) - theirs.measured.accepted} failed"
+        said = f"{times:.2f}x; {theirs.used:.1%} used, {rows - theirs.measured.accepted:,} rows failed"
         lines.append(Line(work, "ahead", said, times > 1))
     details = table(CAP_HEAD, [each.row(name) for name, each in found.items()])
     return Told(lines, _under("at the cap", before, details))

@@ -36,7 +36,7 @@ class Size:
 
 QUICK = Size(
     rounds=5,
-    requests=2_000,
+    requests=1_500,
     script_requests=600,
     peer_requests=400,
     in_flight=(64, 128),
@@ -45,11 +45,11 @@ QUICK = Size(
     warm_up=256,
     paced_requests=400,
     cap_seconds=75.0,
-    peer_cap_seconds=15.0,
+    peer_cap_seconds=10.0,
     hasty=Rate(100_000, 10.0),
     hasty_requests=20_000,
     formats=FORMATS,
-    memory_rows=(10_000, 40_000),
+    memory_rows=(10_000, 30_000),
     http_rows=(10_000, 30_000),
     read_rows=100_000,
     journal_rows=50_000,

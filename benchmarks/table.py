@@ -4,8 +4,8 @@
     python benchmarks/table.py full --out table.md
     python benchmarks/table.py quick uncapped cap --peers-python PEERS/bin/python
 
-`quick` takes under ten minutes on two cores, `full` some hours, `smoke` shows in seconds that all of it runs and says
-nothing. Contenders run side by side in one run, in random order, each in a fresh process on one core; the server has
+`quick` is meant for under ten minutes on two quiet cores, `full` takes hours, `smoke` shows in seconds that all of it
+runs and says nothing. Contenders run side by side, in random order, each in a fresh process on one core; the server has
 another. What is compared is CPU time, user and system, of all threads; medians of the rounds, and least to most.
 
 Peers (dlt, drt) live in an environment of their own:
