@@ -160,12 +160,12 @@ def _bars(pieces: Sequence[Piece], axis: TimeAxis, y: Callable[[float], float]) 
     paths: list[list[str]] = [[] for _ in (pieces[0].values if pieces else ())]
     for piece in pieces:
         left, below = axis.x(piece.begin), 0.0
-        across = max(axis.x(piece.end) - left, 1.0)
+        right = max(axis.x(piece.end), left + 1.0)
         for path, value in zip(paths, piece.values, strict=True):
             if value:
                 foot, head = y(below), y(below + value)
                 head = min(head, foot - 1.0)  # what is there can be seen, beside a thousand times as much too
-                path.append(f"M{_(left)} {_(foot)}V{_(head)}h{_(across)}V{_(foot)}z")
+                path.append(f"M{_(left)} {_(foot)}V{_(head)}H{_(right)}V{_(foot)}z")
                 below += value
     return joined(element("path", class_=f"f{at}", d="".join(path)) for at, path in enumerate(paths) if path)
 

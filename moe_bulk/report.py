@@ -38,6 +38,7 @@ _STYLE = (
 .s-invalid { background: var(--warn); } .s-other { background: var(--quiet); }
 .cause { margin: 1rem 0; padding: .1rem 0 .1rem .9rem; border-left: 3px solid var(--bad); break-inside: avoid; }
 .cause.invalid { border-color: var(--warn); }
+.time { white-space: nowrap; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--quiet); font-size: .92rem; }
 footer { margin-top: 3rem; color: var(--quiet); font-size: .88rem; }
 """
@@ -266,9 +267,7 @@ def _in_numbers(bins: Sequence[Bin]) -> Markup:
     grouped = _grouped(bins)
     body = [
         (
-            f"{moment(each.at)[:10]} {clock_time(each.at)}"
-            if at == 0 or _new_day(grouped, at)
-            else clock_time(each.at),
+            _time(each.at, dated=at == 0 or _new_day(grouped, at)),
             f"{each.requests / each.seconds:,.1f}",
             f"{each.retries:,}",
             f"{each.throttled:,}",
@@ -281,6 +280,11 @@ def _in_numbers(bins: Sequence[Bin]) -> Markup:
     head = ["From (UTC)", "Requests/s", "Retries", "429", "5xx, none", "p50 ms", "p95 ms", "Waited"]
     made = table(head, body, numeric=range(1, len(head)))
     return element("details", element("summary", "The same in numbers"), made)
+
+
+def _time(epoch: float, *, dated: bool) -> Markup:
+    said = [moment(epoch)[:10], clock_time(epoch)] if dated else [clock_time(epoch)]
+    return joined(element("span", f"{part} ", class_="time") for part in said)
 
 
 def _new_day(bins: Sequence[Bin], at: int) -> bool:

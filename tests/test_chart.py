@@ -29,7 +29,7 @@ def test_bars_stand_on_each_other() -> None:
     broad = said.split("</svg>")[0]
     (first,) = re.findall(r'class="f0" d="([^"]*)"', broad)
     (second,) = re.findall(r'class="f1" d="([^"]*)"', broad)
-    assert ("M46 174V72.7h403V174z", "M46 72.7V22h403V72.7z") == (first, second)
+    assert ("M46 174V72.7H449V174z", "M46 72.7V22H449V72.7z") == (first, second)
 
 
 def test_lines_are_interrupted_where_nothing_is_known() -> None:
