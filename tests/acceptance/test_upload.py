@@ -63,9 +63,9 @@ def test_the_readme_s_first_upload(tmp_path: Path) -> None:
     folder = tmp_path / "devices.csv.sandbox.run"
     assert (0, "") == (ended.code, ended.out), ended.err
     assert 300 == summary_of(folder)["counts"]["accepted"]
-    files = ["checkpoint.json", "dead-letter.ndjson", "results.ndjson", "summary.json"]
+    files = ["checkpoint.json", "dead-letter.ndjson", "report.html", "results.ndjson", "summary.json"]
     assert files == sorted(path.name for path in folder.iterdir())
-    assert [0o700, 0o600, 0o600, 0o600, 0o600] == [
+    assert [0o700, *(0o600 for _ in files)] == [
         stat.S_IMODE(path.stat().st_mode) for path in (folder, *sorted(folder.iterdir()))
     ]
     assert ["devices.csv", "devices.csv.sandbox.run"] == sorted(path.name for path in tmp_path.iterdir())
