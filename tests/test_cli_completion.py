@@ -123,7 +123,9 @@ def test_zsh(command: str, scripts: Path) -> None:
     }.items():
         if name in names:
             assert (action, repeatable) == (found[name].rpartition(":")[2], found[name].startswith("*"))
-    assert (command == "upload") is (":file:_files" in {spec.lstrip("*") for spec in found.values()})
+    assert (command in ("upload", "check", "report", "audit")) is (
+        ":file:_files" in {spec.lstrip("*") for spec in found.values()}
+    )
 
 
 def test_a_value_behind_an_equals_sign(scripts: Path) -> None:
