@@ -277,13 +277,15 @@ class Run:
             unwritten = _trouble(lambda: self._folder.write_summary(summary))
             trouble = trouble or unwritten
             if stopped is None and trouble is None:
+                self._report(summary)  # before it counts as finished: a finished run has its page
                 trouble = _trouble(self._finish)
             if exit_code > 1:
                 trouble = None  # what it ended in is what people need to know
             if trouble is not None:
                 summary["exit_code"], summary["stopped"] = trouble.exit_code, str(trouble)
                 _trouble(lambda: self._folder.write_summary(summary))
-            self._report(summary)
+            if "stopped" in summary:
+                self._report(summary)
             _trouble(self._standing.close)
         if trouble is not None:
             raise trouble

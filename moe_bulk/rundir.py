@@ -210,6 +210,10 @@ class RunFolder:
         """Put `report.html` in place, in the same way."""
         self._replace(REPORT, page)
 
+    def has_report(self) -> bool:
+        """Whether the page is there."""
+        return os.path.lexists(self.path / REPORT)
+
     def read_summary(self) -> dict[str, object] | None:
         """The summary that is there; None where there is none that can be read."""
         with contextlib.suppress(OSError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -161,12 +161,15 @@ def finished(folder: RunFolder, job: Job, found: Checkpoint) -> Summary:
             f"{clean(str(folder.results))} has {size:,} bytes, and its run, which is finished, wrote "
             f"{found.results:,}: somebody changed it. Nothing was sent. To send everything again, add --fresh"
         )
-    summary = folder.read_summary()
-    if summary is not None and _is_whole(summary):
-        return cast("Summary", summary)
-    again = _summary_again(folder, job, found, ended_at=written_at)
-    folder.write_summary(again)
-    return again
+    there = folder.read_summary()
+    if there is not None and _is_whole(there):
+        summary = cast("Summary", there)
+    else:
+        summary = _summary_again(_tally_of(folder, job, found), found, ended_at=written_at)
+        folder.write_summary(summary)
+    if not folder.has_report():
+        _report_again(folder, summary, _tally_of(folder, job, found))
+    return summary
 
 
 def _is_whole(summary: dict[str, object]) -> bool:
@@ -177,12 +180,7 @@ def _is_whole(summary: dict[str, object]) -> bool:
         return False
 
 
-def _summary_again(folder: RunFolder, job: Job, found: Checkpoint, *, ended_at: float) -> Summary:
-    try:
-        tally = Tally.restored(found.tally, job.rate.limit, job.rate.per, job.clock.zero)
-    except ValueError as error:
-        raise _damaged(folder, error) from error
-    tally.sessions = found.sessions
+def _summary_again(tally: Tally, found: Checkpoint, *, ended_at: float) -> Summary:
     return tally.summary(
         started_at=found.started_at,
         ended_at=ended_at,
@@ -190,6 +188,23 @@ def _summary_again(folder: RunFolder, job: Job, found: Checkpoint, *, ended_at: 
         version=version(),
         settings=found.settings,
     )
+
+
+def _report_again(folder: RunFolder, summary: Summary, tally: Tally) -> None:
+    """Write the page that a kill or a disk kept from being written; a run that is over does not fail because of it."""
+    from moe_bulk.report import Told, document  # noqa: PLC0415  not before it is needed
+
+    with suppress(Exception):  # whatever it is: all else is there, and `moe-bulk report` says what is wrong
+        folder.write_report(document(Told(summary, tally.timeline, tally.latency, folder.path)).encode())
+
+
+def _tally_of(folder: RunFolder, job: Job, found: Checkpoint) -> Tally:
+    try:
+        tally = Tally.restored(found.tally, job.rate.limit, job.rate.per, job.clock.zero)
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+    tally.sessions = found.sessions
+    return tally
 
 
 async def _in_thread(work: Callable[[Callable[[], bool]], T]) -> T:

@@ -14,6 +14,7 @@ EXIT_CODES = {
     "MoeBulkError": 2,
     "ConfigError": 2,
     "SourceError": 2,
+    "InputRefused": 2,
     "JournalError": 3,
     "RunRefused": 2,
     "RunHeld": 4,

@@ -308,7 +308,8 @@ class Job:
     def check_that_it_is_over(self) -> None:
         """The same command once more sends nothing, changes nothing and says the same; nothing half done lies about."""
         before, arrivals = self._files(), len(self.server.arrivals)
-        assert {"results.ndjson", "dead-letter.ndjson", "checkpoint.json", "summary.json"} == set(before)
+        there = {"results.ndjson", "dead-letter.ndjson", "checkpoint.json", "summary.json", "report.html"}
+        assert there == set(before)
         with self.life() as child:
             assert not self.end(child)
         assert (before, arrivals) == (self._files(), len(self.server.arrivals))
