@@ -13,7 +13,7 @@ from moe_bulk.checking import collisions
 from moe_bulk.checking.collisions import SHARED_KEYS, Collisions, Spot
 from moe_bulk.device import Device
 from moe_bulk.errors import JournalError
-from moe_bulk.record import Position
+from moe_bulk.record import Position, Record, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +35,8 @@ def taken_in(folder: Path, devices: Iterable[Device]) -> Collisions:
     """Devices as the rows 1, 2, 3 … of two sources in turn."""
     found = Collisions(folder)
     for number, device in enumerate(devices):
-        found.add(number % 2, Position("x", number + 1, number * 100), device)
+        row = Row(Position("ab"[number % 2], number + 1, number * 100), {})
+        found.add([Record(row, device)], {"a": 0, "b": 1})
     return found
 
 

@@ -47,8 +47,7 @@ def check(
         folder = Path(stack.enter_context(_folder()))
         survey = stack.enter_context(closing(Survey(folder, whole.labels)))
         for batch in whole.batches():
-            for made in batch:
-                survey.add(made)
+            survey.add(batch)
             if watch is not None:
                 watch(*whole.progress, survey.rows)
         return _Composer(survey, whole, rate or Rate()).findings()

@@ -17,11 +17,10 @@ from moe_bulk.deadletter import clean
 from moe_bulk.errors import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from moe_bulk.device import Device
-    from moe_bulk.record import Position
+    from moe_bulk.record import Record
 
 SharedKey = Literal["push_id", "moe_gaid", "idfv"]
 SHARED_KEYS: tuple[SharedKey, ...] = ("push_id", "moe_gaid", "idfv")
@@ -87,22 +86,25 @@ class Collisions:
         self._spill = folder / "rows.csv"
         self._file = self._spill.open("w", encoding="ascii")
 
-    def add(self, source: int, position: Position, device: Device) -> None:
-        """One more row that would be sent, in the order of the input."""
-        keys = device.keys()
-        push_id = moe_gaid = idfv = ""
-        for key in keys[1:]:
-            if key[0] == "push_id":
-                push_id = str(hash(key))
-            elif key[0] == "moe_gaid":
-                moe_gaid = str(hash(key))
-            else:
-                idfv = str(hash(key))
-        self._lines.append(
-            f"{source},{position.line},{position.offset},{hash(device.customer_id)},{hash(keys[0])},"
-            f"{push_id},{moe_gaid},{idfv}\n"
-        )
-        if len(self._lines) >= LINES_HELD:
+    def add(self, records: Sequence[Record], sources: Mapping[str, int]) -> None:
+        """More rows that would be sent, in the order of the input; `sources` numbers what positions call sources."""
+        lines = self._lines
+        for record in records:
+            source, line, offset, _ = record.row.position
+            device = record.device
+            keys = device.keys()
+            push_id = moe_gaid = idfv = ""
+            for key in keys[1:]:
+                if key[0] == "push_id":
+                    push_id = str(hash(key))
+                elif key[0] == "moe_gaid":
+                    moe_gaid = str(hash(key))
+                else:
+                    idfv = str(hash(key))
+            lines.append(
+                f"{sources[source]},{line},{offset},{hash(device.customer_id)},{hash(keys[0])},{push_id},{moe_gaid},{idfv}\n"
+            )
+        if len(lines) >= LINES_HELD:
             self._write()
 
     def close(self) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from moe_bulk.checking.findings import Oddity, hint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from moe_bulk.device import Device
-    from moe_bulk.record import Position
+    from moe_bulk.record import Position, Record
 
 ENOUGH = 100
 """Rows from which on it is worth a word that all have the same platform."""
@@ -33,6 +33,8 @@ _NOTHING = frozenset(
 ) | {"NaN", "NaT", "<NA>"}
 _TEXTS = ("model", "app_version", "os_version")
 _UUID = 36
+_APNS = 64
+_A_UUID = "-" * _UUID
 
 REMEDIES = {
     "rounded": "a spreadsheet rounded them, and the digits are lost: export the column as text",
@@ -56,6 +58,25 @@ _NOBODYS = frozenset({"rounded", "nothing"})
 """What names nobody is shown whole: a number that lost its digits, and a word for nothing."""
 
 
+def _is_worth_a_look(device: Device) -> bool:
+    """False for nearly all devices, at little cost: nothing about them is odd."""
+    customer_id, device_id, attributes = device.customer_id, device.device_id, device.attributes
+    push_id = attributes.get("push_id", "")
+    return (
+        "." in customer_id
+        or "+" in customer_id
+        or "." in device_id
+        or "+" in device_id
+        or device_id in (customer_id, push_id)
+        or push_id == customer_id
+        or len(push_id) == _APNS
+        or push_id[:4] == "Expo"
+        or not _NOTHING.isdisjoint(attributes.values())
+        or len(attributes.get("moe_gaid") or attributes.get("idfv") or _A_UUID) != _UUID
+        or ("moe_gaid" in attributes and "idfv" in attributes)
+    )
+
+
 @dataclass(slots=True)
 class _Seen:
     count: int
@@ -71,41 +92,41 @@ class Oddities:
         self.platforms: Counter[str] = Counter()
         self._seen: dict[tuple[str, str], _Seen] = {}
 
-    def look(self, position: Position, device: Device) -> None:
-        """Count what is odd about one device."""
+    def look(self, records: Sequence[Record]) -> None:
+        """Count what is odd about devices."""
+        platforms = Counter([record.device.attributes.get("platform", "") for record in records])
+        for platform, count in platforms.items():
+            self._count_platform(platform, count)
+        for record in records:
+            if _is_worth_a_look(record.device):
+                self._look(record.position, record.device)
+
+    def _look(self, position: Position, device: Device) -> None:
         attributes = device.attributes
         customer_id, device_id, push_id = device.customer_id, device.device_id, attributes.get("push_id", "")
-        platform = attributes.get("platform", "")
-        self._count_platform(platform)
-        if "." in customer_id or "+" in customer_id:
-            self._number(position, "customer_id", customer_id)
-        if "." in device_id or "+" in device_id:
-            self._number(position, "device_id", device_id)
+        self._number(position, "customer_id", customer_id)
+        self._number(position, "device_id", device_id)
         if customer_id == device_id:
             self._count(position, "same", "customer_id and device_id are the same", customer_id)
         if push_id in (device_id, customer_id):
             self._count(position, "same", "push_id is the same as an id", push_id)
         if push_id.startswith("Expo"):
             self._count(position, "expo", "push_id", push_id)
-        elif len(push_id) == 64 and platform == "ANDROID" and _HEX.fullmatch(push_id):
+        elif len(push_id) == _APNS and attributes.get("platform") == "ANDROID" and _HEX.fullmatch(push_id):
             self._count(position, "apns", "push_id", push_id)
-        self._attributes(position, attributes)
+        for name in _TEXTS:
+            if (text := attributes.get(name, "")) in _NOTHING:
+                self._count(position, "nothing", name, text)
+        for name in ("moe_gaid", "idfv"):
+            if len(found := attributes.get(name, "")) not in (0, _UUID):
+                self._count(position, "uuid", name, found)
 
-    def _count_platform(self, platform: str) -> None:
+    def _count_platform(self, platform: str, count: int) -> None:
         if platform not in self.platforms:
             platform = platform if len(platform) <= LONGEST_SHOWN else hint(platform)
             if platform not in self.platforms and len(self.platforms) >= PLATFORMS_KEPT:
                 platform = OTHER
-        self.platforms[platform] += 1
-
-    def _attributes(self, position: Position, attributes: Mapping[str, str]) -> None:
-        if not _NOTHING.isdisjoint(attributes.values()):
-            for name in _TEXTS:
-                if (text := attributes.get(name, "")) in _NOTHING:
-                    self._count(position, "nothing", name, text)
-        for name in ("moe_gaid", "idfv"):
-            if len(found := attributes.get(name, "")) not in (0, _UUID):
-                self._count(position, "uuid", name, found)
+        self.platforms[platform] += count
 
     def _number(self, position: Position, field: str, text: str) -> None:
         if _DECIMAL.fullmatch(text):

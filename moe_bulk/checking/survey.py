@@ -58,40 +58,50 @@ class Survey:
         """Rows that were taken in."""
         return self.valid + self.counts.total()
 
-    def add(self, made: Record | Unsent) -> None:
-        """One more row, in the order of the input."""
-        if isinstance(made, Unsent):
-            self._unsent(made)
-            return
-        self.valid += 1
-        position, device = made.row.position, made.device
-        self.collisions.add(self._labels[position.source], position, device)
-        self.oddities.look(position, device)
-        self._weigh(device)
-        if self.valid <= SAMPLED:
-            result = Result(
-                position,
-                Status.ACCEPTED,
-                made.row,
-                device.customer_id,
-                device.device_id,
-                http_status=200,
-                request_id="x" * 32,
-                attempts=(_ATTEMPT,),
-                tries=1,
-                settled_at=_ATTEMPT.sent,
-                keys=device.keys(),
-            )
-            self._results.add(len(result.line()))
+    def add(self, batch: Sequence[Record | Unsent]) -> None:
+        """More rows, in the order of the input; together, because a call for each row and question takes its time."""
+        records = [made for made in batch if not isinstance(made, Unsent)]
+        if len(records) < len(batch):
+            for made in batch:
+                if isinstance(made, Unsent):
+                    self._unsent(made)
+        for record in records[: max(0, SAMPLED - self.valid)]:
+            self._sample(record)
+        self.valid += len(records)
+        self.collisions.add(records, self._labels)
+        self.oddities.look(records)
+        self._weigh([record.device for record in records])
 
-    def _weigh(self, device: Device) -> None:
+    def _sample(self, record: Record) -> None:
+        device = record.device
+        result = Result(
+            record.position,
+            Status.ACCEPTED,
+            record.row,
+            device.customer_id,
+            device.device_id,
+            http_status=200,
+            request_id="x" * 32,
+            attempts=(_ATTEMPT,),
+            tries=1,
+            settled_at=_ATTEMPT.sent,
+            keys=device.keys(),
+        )
+        self._results.add(len(result.line()))
+
+    def _weigh(self, devices: Sequence[Device]) -> None:
         # Only what is longer than all before it is encoded, and what JSON may spell with more characters.
-        attributes = device.attributes
-        text = "".join((device.customer_id, device.device_id, *attributes, *attributes.values()))
-        length = (len(text) if text.isascii() else len(text.encode())) + len(attributes) * _AROUND_ATTRIBUTE
-        if length > self._longest or '"' in text or "\\" in text or not text.isprintable():
-            self._longest = max(self._longest, length)
-            self.largest_body = max(self.largest_body, len(orjson.dumps(device.payload())))
+        texts = [
+            "".join((each.customer_id, each.device_id, *each.attributes, *each.attributes.values())) for each in devices
+        ]
+        whole = "".join(texts)
+        plain = whole.isascii() and whole.isprintable() and '"' not in whole and "\\" not in whole
+        for text, device in zip(texts, devices, strict=True):
+            if not plain and not (text.isascii() and text.isprintable() and '"' not in text and "\\" not in text):
+                self.largest_body = max(self.largest_body, len(orjson.dumps(device.payload())))
+            elif (length := len(text) + len(device.attributes) * _AROUND_ATTRIBUTE) > self._longest:
+                self._longest = length
+                self.largest_body = max(self.largest_body, len(orjson.dumps(device.payload())))
 
     def _unsent(self, made: Unsent) -> None:
         self.counts[made.status] += 1
