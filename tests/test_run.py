@@ -480,7 +480,7 @@ def test_a_view_works_before_during_and_after(out: Path) -> None:
     assert (0, 0, None) == (view.in_flight, view.retrying, view.waits_for)
     assert max(look[0] for look in looks) > 1
     assert max(look[1] for look in looks) == 1
-    assert {"pace", "answers", "retry"} == {look[2] for look in looks}
+    assert {"pace", "answers"} <= {look[2] for look in looks} <= {"pace", "answers", "retry"}  # waits are drawn
 
 
 @pytest.mark.parametrize(
