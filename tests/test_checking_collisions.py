@@ -65,12 +65,13 @@ def spot(number: int) -> Spot:
 
 
 @settings(max_examples=40)
-@given(devices=st.lists(DEVICES, max_size=40), held=st.integers(1, 50))
-def test_it_is_what_counting_says(devices: list[Device], held: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(devices=st.lists(DEVICES, max_size=40), loaded_at_once=st.integers(1, 5000))
+def test_it_is_what_counting_says(
+    devices: list[Device], loaded_at_once: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Repeated devices, shared keys and crowded users, in any number of portions."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collisions, "LINES_HELD", held)
-        patch.setattr(collisions, "LOADED_AT_ONCE", 200)
+        patch.setattr(collisions, "LOADED_AT_ONCE", loaded_at_once)
         found = taken_in(tmp_path_factory.mktemp("check"), devices)
     try:
         repeated = [rows for rows in grouped(devices, identity).values() if len(rows) > 1]

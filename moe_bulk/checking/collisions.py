@@ -28,7 +28,7 @@ SHARED_KEYS: tuple[SharedKey, ...] = ("push_id", "moe_gaid", "idfv")
 
 MEMORY = "160MB"
 """What DuckDB may hold; the interpreter and its libraries come to as much again."""
-LINES_HELD = 20_000
+WRITTEN_AT_ONCE = 1 << 18
 LOADED_AT_ONCE = 64 << 20
 """Bytes of rows that are written down before DuckDB takes them in."""
 WORST = 10
@@ -82,13 +82,14 @@ class Collisions:
         )
         self._database.execute(f"CREATE TABLE rows ({', '.join(f'{name} {kind}' for name, kind in _COLUMNS.items())})")
         self._database.execute("CREATE TEMP TABLE beyond (key BIGINT, device BIGINT, n BIGINT)")
-        self._lines: list[str] = []
+        self._waiting = 0
+        """Bytes that were written down and not taken in yet."""
         self._spill = folder / "rows.csv"
-        self._file = self._spill.open("w", encoding="ascii")
+        self._file = self._spill.open("w", buffering=WRITTEN_AT_ONCE, encoding="ascii")
 
     def add(self, records: Sequence[Record], sources: Mapping[str, int]) -> None:
         """More rows that would be sent, in the order of the input; `sources` numbers what positions call sources."""
-        lines = self._lines
+        lines = list[str]()
         for record in records:
             source, line, offset, _ = record.row.position
             device = record.device
@@ -104,8 +105,10 @@ class Collisions:
             lines.append(
                 f"{sources[source]},{line},{offset},{hash(device.customer_id)},{hash(keys[0])},{push_id},{moe_gaid},{idfv}\n"
             )
-        if len(lines) >= LINES_HELD:
-            self._write()
+        with self._telling():
+            self._waiting += self._file.write("".join(lines))
+        if self._waiting >= LOADED_AT_ONCE:
+            self._load()
 
     def close(self) -> None:
         """Let go of the files."""
@@ -233,20 +236,11 @@ class Collisions:
         with self._telling():
             return self._database.execute(query)
 
-    def _write(self) -> None:
-        with self._telling():
-            self._file.write("".join(self._lines))
-            self._lines.clear()
-            if self._file.tell() >= LOADED_AT_ONCE:
-                self._load()
-
     def _load(self) -> None:
         """Have DuckDB take in what was written down."""
         with self._telling():
-            self._file.write("".join(self._lines))
-            self._lines.clear()
             self._file.flush()
-            if not self._file.tell():
+            if not self._waiting:
                 return
             self._database.execute(
                 f"INSERT INTO rows SELECT * FROM read_csv(?, header = false, delim = ',', quote = '', escape = '', "
@@ -255,6 +249,7 @@ class Collisions:
             )
             self._file.seek(0)
             self._file.truncate()
+            self._waiting = 0
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
