@@ -25,7 +25,7 @@ from measure import serving, table
 from records import API_KEY, WORKSPACE
 
 from moe_bulk.device import Device
-from moe_bulk.known import Known
+from moe_bulk.known import Known, _all_of
 from moe_bulk.screening import PORTION
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def write_state(path: Path, count: int) -> None:
     db.execute("PRAGMA synchronous = OFF")
     db.execute("BEGIN")
     for portion in portions(count):
-        marks = [known._mark(one, known._said(one), now) for one in map(device, portion)]  # noqa: SLF001
+        devices = list(map(device, portion))
+        said = known._hashed(list(map(_all_of, devices)))  # noqa: SLF001
+        marks = [known._mark(one, its, now) for one, its in zip(devices, said, strict=True)]  # noqa: SLF001
         db.executemany("INSERT INTO devices VALUES (?, ?, ?)", [(mark.keys[0], mark.said, now) for mark in marks])
         held = [(key, mark.keys[0], now) for mark in marks for key in mark.keys[1:]]
         db.executemany("INSERT INTO holders VALUES (?, ?, ?)", held)

@@ -15,7 +15,7 @@ import pytest
 
 from moe_bulk.device import Device
 from moe_bulk.errors import ConfigError
-from moe_bulk.known import DAY, KEPT_SECONDS, UNSURE_SECONDS, ChangedOnly, Known, Mark, Settled
+from moe_bulk.known import DAY, KEPT_SECONDS, UNSURE_SECONDS, ChangedOnly, Known, Mark, Settled, _all_of, _key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -270,7 +270,7 @@ class World:
         """Open the file in two processes, and once more to look."""
         self.processes = [self.process(), self.process()]
         self.reader = known = self.process().known
-        self.numbers = [(known._key(one.keys()[0]), known._said(one)) for one in DEVICES]
+        self.numbers = [known._hashed([_key(one.keys()[0]), _all_of(one)]) for one in DEVICES]
         self.sync()
 
     def process(self) -> Process:
