@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 from machine import peak_memory, pin
-from measure import ASYNCIO, UVLOOP, Measured
+from measure import ASYNCIO, UVLOOP, Measured, Stopwatch
 from records import API_KEY, REFUSED, WORKSPACE
 
 from moe_bulk import Attempt, Credentials, Network, Rate, Reading, Result, Status, Uploader, wire
@@ -68,20 +68,6 @@ class InMemory(httpx.AsyncBaseTransport):
         if _MARK in request.content:
             return httpx.Response(400, content=NOT_THIS_ONE)
         return httpx.Response(200, content=ACCEPTED)
-
-
-class Stopwatch:
-    """Seconds and CPU seconds (user and system, all threads) of what stands within `with`, added up."""
-
-    def __init__(self) -> None:
-        self.seconds = self.cpu = 0.0
-
-    def __enter__(self) -> None:
-        self._began, self._used = time.perf_counter(), time.process_time()
-
-    def __exit__(self, *_: object) -> None:
-        self.cpu += time.process_time() - self._used
-        self.seconds += time.perf_counter() - self._began
 
 
 async def read(part: Part, folder: Path) -> tuple[int, float, float]:  # noqa: ARG001  it writes nothing

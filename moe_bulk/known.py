@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from moe_bulk.errors import ConfigError
+from moe_bulk.mirror import Mirror
 from moe_bulk.statefile import default_state, open_state, refuse_replaced, telling
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _AHEAD_SECONDS = DAY
 """What was noted so long from now was noted under a wrong clock."""
 
 _LOOK_UP = "SELECT id, said FROM devices WHERE at BETWEEN ? AND ? AND id IN (?" + ", ?" * (LOOKED_UP_AT_ONCE - 1) + ")"
-_FORGET_HOLDER = "DELETE FROM devices WHERE id = (SELECT id FROM holders WHERE key = ?)"
+_HOLDER = "SELECT id FROM holders WHERE key = ?"
 _CONTEST = "UPDATE pending SET contested = 1 WHERE key = :key AND said <> :said AND at > :since"
 _MARK = """
     INSERT INTO pending (key, mark, said, at, contested) VALUES (:key, :mark, :said, :at,
@@ -116,6 +117,7 @@ class Known:
         self._numbers = count(_number(os.urandom(8)) >> 1)
         self._db, salt, self._file = open_state(path, *whose)
         self._hash = blake2b(digest_size=8, key=salt)
+        self._mirror = Mirror(self._db)
         try:
             with telling(path):
                 self._sweep(now)
@@ -144,6 +146,7 @@ class Known:
     def note(self, settled: Sequence[Settled], now: float) -> None:
         """Remember what was accepted; it need not be durable, since to know less is always right."""
         with telling(self._path), self._writing("NORMAL"):
+            self._mirror.forget(mark.keys[0] for mark, _, _ in settled)
             for mark, accepted, sure in settled:
                 own, *shared = mark.keys
                 if accepted and now - mark.at < UNSURE_SECONDS / 2 and self._is_undisputed(mark):
@@ -164,9 +167,9 @@ class Known:
 
     def _hashed(self, texts: Sequence[bytes]) -> tuple[int, ...]:
         """64 bits for each, different in each file; many at once, because a call for each takes as long as the hash."""
-        digests = []
+        digests, begun = [], self._hash.copy
         for text in texts:
-            hasher = self._hash.copy()
+            hasher = begun()
             hasher.update(text)
             digests.append(hasher.digest())
         return struct.unpack(f"<{len(digests)}q", b"".join(digests))
@@ -179,9 +182,11 @@ class Known:
     def _look_up(self, ids: Sequence[int], now: float) -> dict[int, int]:
         """What is known of these devices, and not for too long."""
         between = now - self._resend_after, now + _AHEAD_SECONDS
-        found: dict[int, int] = {}
-        for start in range(0, len(ids), LOOKED_UP_AT_ONCE):
-            asked = list(ids[start : start + LOOKED_UP_AT_ONCE])
+        self._mirror.refresh(len(ids))
+        found = self._mirror.find(ids, *between)
+        left = [one for one in ids if one not in found]
+        for start in range(0, len(left), LOOKED_UP_AT_ONCE):
+            asked = left[start : start + LOOKED_UP_AT_ONCE]
             asked += asked[:1] * (LOOKED_UP_AT_ONCE - len(asked))  # one statement, prepared once
             found.update(self._db.execute(_LOOK_UP, (*between, *asked)))
         return found
@@ -194,8 +199,10 @@ class Known:
             for key in mark.keys
         ]
         with self._writing("FULL"):
-            self._db.executemany("DELETE FROM devices WHERE id = ?", [mark.keys[:1] for mark in marks])
-            self._db.executemany(_FORGET_HOLDER, [(key,) for mark in marks for key in mark.keys[1:]])
+            gone = [mark.keys[:1] for mark in marks]
+            gone += [holder for mark in marks for key in mark.keys[1:] for holder in self._db.execute(_HOLDER, (key,))]
+            self._db.executemany("DELETE FROM devices WHERE id = ?", gone)
+            self._mirror.forget(one for (one,) in gone)
             self._db.executemany(_CONTEST, noted)
             self._db.executemany(_MARK, noted)
 

@@ -31,8 +31,8 @@ APPLICATION = 0x4D6F4465
 BUSY_SECONDS = 10.0
 """How long to wait for another process that writes; each holds the file for milliseconds."""
 
-CACHE_KB = 163_840
-"""Five million devices fit: each page is read once, not for each device on it. Smaller files take what they need."""
+CACHE_KB = 65_536
+"""What is asked of a larger file while its mirror is not filled comes from the system's own cache."""
 
 _SALT_BYTES = 32
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -71,6 +71,7 @@ ROOMS = """
     lock
     folders
     statefile
+    mirror
     known
     reuse
     rundir

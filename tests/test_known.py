@@ -106,6 +106,17 @@ def test_what_was_not_accepted_is_forgotten(known: Known, accepted: bool, sure: 
     assert ask(known, device()) is not None
 
 
+@pytest.mark.parametrize("sent", [device(model="Pixel 9"), device(2, "token-1")])
+def test_what_was_found_in_the_file_is_forgotten_too(known: Known, path: Path, sent: Device) -> None:
+    """A later process knows it from the file at first: not once another is sent for it, or for one of its keys."""
+    send(known, device())
+    known.close()
+    with closing(Known(path, WHOSE, MONTH, NOW)) as again:
+        assert ask(again, device()) is None
+        assert ask(again, sent) is not None
+        assert ask(again, device()) is not None
+
+
 def test_what_was_asked_about_is_forgotten_at_once(known: Known, path: Path) -> None:
     """From when it may be sent on, and until somebody says what came of it, nothing is known."""
     send(known, device())
