@@ -61,13 +61,13 @@ _FORBIDDEN = _words(
     "customer_id uid userid none -2 -1 2",
 )
 
-_PLATFORM_NAMES = {
+PLATFORM_NAMES = {
     "ANDROID": ("android", "androidos", "googleandroid"),
     "iOS": ("ios", "ipados", "iphoneos", "iphone", "ipad", "ipod", "ipodtouch", "appleios", "iosapp"),
     "web": ("web", "website", "webpush", "browser", "mobileweb", "mweb", "desktopweb", "webapp"),
     "TV": ("tv", "smarttv", "connectedtv", "ctv", "television"),
 }
-_PLATFORMS = {name: spelling for spelling, names in _PLATFORM_NAMES.items() for name in names}
+_PLATFORMS = {name: spelling for spelling, names in PLATFORM_NAMES.items() for name in names}
 # The spellings that rows really have, as they stand there: one look-up in the common case.
 _PLATFORMS_AS_GIVEN = {"iPadOS": "iOS", "iPhone": "iOS", "iPhone OS": "iOS", "iPad": "iOS"} | {
     given: spelling for name, spelling in _PLATFORMS.items() for given in (name, name.upper(), name.title(), spelling)
@@ -93,10 +93,10 @@ _HEX = re.compile(r"[0-9A-Fa-f]+")
 _SPACED_HEX = re.compile(r"<[0-9A-Fa-f\s]+>|[0-9A-Fa-f\s]+")
 
 _ONLY_ON = {"moe_gaid": "ANDROID", "idfv": "iOS"}
-_ADVERTISING_IDS = {platform: name for name, platform in _ONLY_ON.items()}
+ADVERTISING_IDS = {platform: name for name, platform in _ONLY_ON.items()}
 _TEXTS = ("model", "app_version", "os_version")
 _SWITCHES = ("moe_push_opted", "moe_push_provisional_opted")
-_NOTHING = (None, "")
+NOTHING = (None, "")
 _TYPES = (None, "", "device")
 
 _BRIEF = reprlib.Repr()
@@ -187,7 +187,7 @@ def _fold_common(fields: Mapping[str, Any]) -> Device | None:
     try:
         customer_id, device_id, push_id = fields["customer_id"], fields["device_id"], fields["push_id"]
         platform = _PLATFORMS_AS_GIVEN[fields["platform"]]
-        tight = customer_id + device_id + push_id
+        tight, other = customer_id + device_id + push_id, ""
         attributes: dict[str, str] = {"platform": platform, "push_id": push_id}
         for name in _TEXTS:
             if (text := get(name)) is not None and text != "":
@@ -197,19 +197,19 @@ def _fold_common(fields: Mapping[str, Any]) -> Device | None:
         for name in _SWITCHES:
             if (flag := get(name)) is not None and flag != "":
                 attributes[name] = _FLAGS_AS_GIVEN[flag]
-        if (own := _ADVERTISING_IDS.get(platform)) and (value := get(own)) is not None and value != "":
-            if len(value.strip(_EDGES_AND_ZERO)) <= _LONGEST_PLACEHOLDER:
-                return None
-            attributes[own] = value
+        if (own := ADVERTISING_IDS.get(platform)) and (value := get(own)) is not None and value != "":
+            attributes[own] = other = value
             tight += value
-        plain = get("forwarded_for") in _NOTHING and get("type") in _TYPES and _plain_ids(customer_id, push_id, tight)
+        plain = (
+            get("forwarded_for") in NOTHING and get("type") in _TYPES and plain_ids(customer_id, push_id, other, tight)
+        )
     except (KeyError, TypeError, AttributeError, ValueError):  # a value is no text, or no common one
         return None
     return Device(customer_id, device_id, attributes) if plain and device_id else None
 
 
-def _plain_ids(customer_id: str, push_id: str, tight: str) -> bool:
-    """True where ids and tokens, `tight` when put together, need no folding and break no rule."""
+def plain_ids(customer_id: str, push_id: str, other: str, tight: str) -> bool:
+    """True where ids, tokens and any `other` id, `tight` when put together, need no folding and break no rule."""
     return (
         tight.isascii()
         and len(tight) < 10_000
@@ -217,6 +217,7 @@ def _plain_ids(customer_id: str, push_id: str, tight: str) -> bool:
         and len(customer_id) > 1
         and customer_id.lower() not in _FORBIDDEN
         and len(push_id.strip(_EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER
+        and (not other or len(other.strip(_EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER)
     )
 
 
@@ -303,7 +304,7 @@ class _Reading:
         spelling = _PLATFORMS.get(_SQUEEZED.sub("", text.casefold()))
         if spelling or not text or not self.strict:
             return spelling or text
-        return self.wrong("platform", f"is unknown: write {', '.join(_PLATFORM_NAMES)}")
+        return self.wrong("platform", f"is unknown: write {', '.join(PLATFORM_NAMES)}")
 
     def push_id(self) -> str:
         token = self.text("push_id").strip(_BLANKS)
@@ -328,7 +329,7 @@ class _Reading:
 
     def advertising_id(self, name: str, platform: str) -> str:
         """GAID on Android, IDFV on iOS; elsewhere it is left out, as is one that says nothing."""
-        if platform in _PLATFORM_NAMES and platform != _ONLY_ON[name]:
+        if platform in PLATFORM_NAMES and platform != _ONLY_ON[name]:
             return ""
         text = self.id(name)
         return "" if _is_placeholder(text) else text

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from moe_bulk.columns.foreign import Foreign, item_of
+from moe_bulk.columns.shapes import Shapes
 from moe_bulk.device import FIELDS, ID_KEPT, Device, Problem, fold
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Status
@@ -29,6 +30,8 @@ REASON_KEPT = 1000
 """Characters of a reason that was found elsewhere."""
 
 _KNOWN = frozenset({*FIELDS, "type"})
+_NO_FIELDS = frozenset({NOTE, "attributes"})
+"""Names whose values are looked into, row by row."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
 
@@ -73,10 +76,11 @@ class Reader:
         self._renamed = self._fields if foreign is None else foreign.fields
         self._where = columns.where
         self._renames = bool(columns.columns or columns.constants)
-        self._is_plain = foreign is None and not columns.where and not self._renames
-        """True where a row's fields are its columns: nearly all rows of such a run take the short way."""
         self._plain = {name: column for name, column in columns.columns.items() if "." not in column}
         self._deep = {name: column for name, column in columns.columns.items() if "." in column}
+        self._shapes = Shapes(self._plain, columns.constants)
+        self._learns = foreign is None and not columns.where and not self._deep
+        """True where a row's fields are its columns: nearly all rows of such a run take the short way."""
         self._validate = columns.validate
         self._mapping = columns.mapping
         # Names that need no warning: they are sent, in use, or were warned about.
@@ -132,13 +136,9 @@ class Reader:
         if fields is None:
             return Unsent(row, Status.INVALID, row.problem or "the row cannot be read")
         try:
-            if NOTE in fields and isinstance(note := fields[NOTE], dict):
-                return self._read_letter(row, fields, note)
-            if self._is_plain and "attributes" not in fields and self._told.issuperset(fields):
-                device = fold(fields, self._validate)
-                if type(device) is Device:
-                    return Record(row, device, self._mapping)
-            return self._make(row, fields)
+            if (device := self._shapes.device(fields)) is not None:
+                return Record(row, device, self._mapping)
+            return self._look_closer(row, fields)
         except Exception as error:  # noqa: BLE001  values of somebody else's classes may raise anything
             return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")
 
@@ -149,6 +149,14 @@ class Reader:
         return [each for row in rows for each in self._foreign.spread(row)]
 
     # -- one row -------------------------------------------------------------------------------------------------------
+
+    def _look_closer(self, row: Row, fields: Mapping[str, object]) -> Made:
+        if NOTE in fields and isinstance(note := fields[NOTE], dict):
+            return self._read_letter(row, fields, note)
+        made = self._make(row, fields)
+        if self._learns and isinstance(made, Record) and _NO_FIELDS.isdisjoint(fields):
+            self._shapes.learn(fields, made.device)
+        return made
 
     def _read_row(self, row: Row, fields: Mapping[str, object]) -> Made:
         named = fields

@@ -1,0 +1,118 @@
+"""Rows of one shape, folded together: what they repeat is folded once, and each is asked for its ids and tokens only.
+
+Millions of rows have the same columns and a few hundred combinations of platform, model, versions and switches. What
+is not such a row gets a closer look elsewhere: nothing is decided here that is not decided there.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from moe_bulk.device import ADVERTISING_IDS, NOTHING, PLATFORM_NAMES, Device, plain_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SHAPES_KEPT = 200
+"""Different tuples of names that rows may have: fields that are left out of JSON make many."""
+
+COMBINATIONS_KEPT = 1000
+"""Repeated values that are remembered at a time, in all shapes: half a megabyte."""
+
+_LONGEST = 1000
+"""Characters of repeated values: with longer ones, a body's size is looked at."""
+
+_IDS = ("customer_id", "device_id", "push_id")
+_REPEATED = ("platform", "model", "app_version", "os_version", "moe_push_opted", "moe_push_provisional_opted", "type")
+_MAY_BE_THERE = (*ADVERTISING_IDS.values(), "forwarded_for")
+_ITS_OWN = frozenset({*_IDS, *_MAY_BE_THERE})
+
+
+class Shapes:
+    """Knows again what `learn` has seen folded; `columns` says where fields stand that do not stand under their names.
+
+    Fields with `constants` are the same in every row.
+    """
+
+    def __init__(self, columns: Mapping[str, str], constants: Mapping[str, str]) -> None:
+        self._columns = columns
+        self._constants = constants
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._combinations = 0
+
+    def device(self, fields: Mapping[str, Any]) -> Device | None:
+        """The device of a row that is as others were; None for one that needs a closer look."""
+        try:
+            shape = self._shapes[tuple(fields)]
+            repeated, own = shape.folded[shape.repeated(fields)]
+            customer_id, device_id, push_id = shape.ids(fields)
+            if own is None or (other := fields[own[1]]) is None:
+                other = ""
+            if not device_id or not plain_ids(customer_id, push_id, other, customer_id + device_id + push_id + other):
+                return None
+            if shape.forwarded_for is not None and fields[shape.forwarded_for] not in NOTHING:
+                return None
+        except (KeyError, TypeError, AttributeError, ValueError):  # a shape that is new, or a value that is no text
+            return None
+        attributes = repeated.copy()
+        attributes["push_id"] = push_id
+        if own is not None and other:
+            attributes[own[0]] = other
+        return Device(customer_id, device_id, attributes)
+
+    def learn(self, fields: Mapping[str, Any], device: Device) -> None:
+        """Remember what became of the repeated values of a row in which nothing called for a word."""
+        shape = self._shape(tuple(fields))
+        attributes = {name: text for name, text in device.attributes.items() if name not in _ITS_OWN}
+        if shape is None or attributes.get("platform") not in PLATFORM_NAMES:
+            return
+        said = shape.repeated(fields)
+        if (
+            not all(value is None or type(value) is str for value in said)
+            or len("".join(filter(None, said))) > _LONGEST
+        ):
+            return
+        if self._combinations >= COMBINATIONS_KEPT:
+            self._forget()
+        self._combinations += 1
+        name = ADVERTISING_IDS.get(attributes["platform"], "")
+        # The token's place among the attributes is kept: two bodies of one device are the same to the byte.
+        begun = {"platform": attributes.pop("platform"), "push_id": ""} | attributes
+        shape.folded[said] = begun, ((name, shape.columns[name]) if name in shape.columns else None)
+
+    def _forget(self) -> None:
+        self._combinations = 0
+        for shape in self._shapes.values():
+            shape.folded.clear()
+
+    def _shape(self, names: tuple[str, ...]) -> _Shape | None:
+        """The shape of rows with these names, a new one if need be; None where they always need a closer look."""
+        if (known := self._shapes.get(names)) is not None:
+            return known
+        stand = {field: self._columns.get(field, field) for field in (*_IDS, *_REPEATED, *_MAY_BE_THERE)}
+        columns = {field: column for field, column in stand.items() if column in names and field not in self._constants}
+        if len(self._shapes) >= SHAPES_KEPT or not columns.keys() >= set(_IDS) or self._constants.keys() & _ITS_OWN:
+            return None
+        self._shapes[names] = shape = _Shape(columns)
+        return shape
+
+
+class _Shape:
+    """Where fields stand in the rows of one shape, and what became of their repeated values."""
+
+    __slots__ = ("columns", "folded", "forwarded_for", "ids", "repeated")
+
+    def __init__(self, columns: dict[str, str]) -> None:
+        self.columns = columns
+        self.ids: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*(columns[name] for name in _IDS))
+        self.repeated = _getter([columns[name] for name in _REPEATED if name in columns])
+        self.forwarded_for = columns.get("forwarded_for")
+        self.folded: dict[tuple[Any, ...], tuple[dict[str, str], tuple[str, str] | None]] = {}
+        """By the repeated values: the attributes without the token, and the advertising id with its column."""
+
+
+def _getter(columns: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    if not columns:
+        return lambda _: ()
+    return itemgetter(*columns, columns[0])  # one more, for a single one would be no tuple

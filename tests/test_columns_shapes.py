@@ -1,0 +1,139 @@
+"""Rows as others were before them: folded together, and never otherwise than one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_bulk.columns import Columns, Reader, Unsent, shapes
+from moe_bulk.columns.shapes import Shapes
+from moe_bulk.device import Device, fold
+from moe_bulk.record import Position, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLACE = Position("devices.csv", 2, 40)
+TOKEN = "dK3_x:APA91bEx4mpl3"
+GAID = "38400000-8cf0-11bd-b23e-10b96e40000d"
+COMMON: dict[str, Any] = {
+    "customer_id": "u-1",
+    "device_id": "d-1",
+    "platform": "android",
+    "push_id": TOKEN,
+    "model": "Pixel 9",
+    "app_version": "1.10",
+    "moe_push_opted": "true",
+    "moe_gaid": GAID,
+}
+
+ODD: st.SearchStrategy[object] = st.sampled_from(
+    [None, "", " ", 1, True, 1.5, "a b", "\x7f", "é", "\ud800", "NA", "000", [], {}, "x" * 1100]
+)
+FEW: dict[str, st.SearchStrategy[object]] = {
+    "customer_id": st.sampled_from(["u-1", "u-2", "guest", "x", " u-3 "]),
+    "device_id": st.sampled_from(["d-1", "d-2", " d-3"]),
+    "platform": st.sampled_from(["ANDROID", "ios", "web", "TV", "Symbian"]),
+    "push_id": st.sampled_from([TOKEN, "ab" * 32, "<ab cd>"]),
+    "model": st.sampled_from(["Pixel 9", "iPhone"]),
+    "app_version": st.sampled_from(["1.10", "1.1"]),
+    "moe_push_opted": st.sampled_from(["true", "0", "maybe"]),
+    "moe_gaid": st.sampled_from([GAID, "0" * 32]),
+    "idfv": st.sampled_from([GAID.upper(), "not available"]),
+    "forwarded_for": st.sampled_from(["192.0.2.1", "nobody"]),
+    "type": st.sampled_from(["device", "user"]),
+    "other": st.text(max_size=3),
+    "uid": st.sampled_from(["u-7", "u-8"]),
+}
+ROWS = st.fixed_dictionaries(
+    {name: FEW[name] for name in ("customer_id", "platform", "push_id")},
+    optional={name: FEW[name] | ODD for name in FEW.keys() - {"customer_id", "platform", "push_id"}},
+) | st.fixed_dictionaries({}, optional={name: values | ODD for name, values in FEW.items()})
+COLUMNS = st.builds(
+    Columns,
+    columns=st.dictionaries(st.sampled_from(["customer_id", "model", "moe_gaid"]), st.sampled_from(["uid", "other"])),
+    constants=st.dictionaries(
+        st.sampled_from(["platform", "app_version", "moe_push_opted", "forwarded_for", "idfv", "push_id"]),
+        st.sampled_from(["iOS", "1.0", "false"]),
+    ),
+    validate=st.sampled_from(["strict", "basic"]),
+)
+
+
+@given(st.lists(ROWS, min_size=2, max_size=8), COLUMNS | st.just(Columns()))
+def test_what_was_read_before_changes_nothing(rows: list[dict[str, object]], columns: Columns) -> None:
+    """A row becomes what it would have become as the first one, in the same order of its attributes."""
+    reader = Reader(columns)
+    for fields in [*rows, *rows]:
+        found, expected = (each.read(Row(PLACE, dict(fields))) for each in (reader, Reader(columns)))
+        assert expected == found
+        if not isinstance(found, Unsent) and not isinstance(expected, Unsent):
+            assert list(expected.device.attributes) == list(found.device.attributes)
+
+
+def learnt(*rows: Mapping[str, Any], columns: Mapping[str, str] | None = None, **constants: str) -> Shapes:
+    """Give shapes that know these rows, all of them devices."""
+    known = Shapes(columns or {}, constants)
+    for fields in rows:
+        names = {name: fields.get(column) for name, column in (columns or {}).items()}
+        device = fold({**fields, **names, **constants})
+        assert isinstance(device, Device)
+        known.learn(fields, device)
+    return known
+
+
+def test_a_row_that_repeats_what_was_learnt_is_folded_at_once() -> None:
+    """Ids, token and advertising id are its own."""
+    known = learnt(COMMON)
+    new = COMMON | {"customer_id": "u-2", "device_id": "d-2", "push_id": TOKEN * 2, "moe_gaid": GAID[::-1]}
+    assert fold(new) == known.device(new)
+    assert known.device(new) is not None
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"model": "Pixel 8"},
+        {"platform": "ANDROID"},
+        {"moe_push_opted": True},
+        {"app_version": 1.10},
+        {"other": "x"},
+        {"push_id": " token"},
+        {"push_id": "na"},
+        {"moe_gaid": "-"},
+        {"moe_gaid": 1},
+        {"moe_gaid": False},
+        {"moe_gaid": []},
+        {"customer_id": "Guest"},
+        {"device_id": ""},
+        {"model": []},
+    ],
+)
+def test_another_one_gets_a_closer_look(differs: dict[str, object]) -> None:
+    """Whatever is new in it, or no plain text."""
+    assert learnt(COMMON).device(COMMON | differs) is None
+
+
+def test_columns_and_constants_have_shapes_too() -> None:
+    """Renamed rows are not renamed one by one."""
+    fields = {"uid": "u-1", "device_id": "d-1", "token": TOKEN, "forwarded_for": ""}
+    known = learnt(fields, columns={"customer_id": "uid", "push_id": "token"}, platform="iOS")
+    expected = Device("u-2", "d-1", {"platform": "iOS", "push_id": TOKEN})
+    assert expected == known.device(fields | {"uid": "u-2"})
+    assert known.device(fields | {"forwarded_for": "192.0.2.1"}) is None
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no more repeated makes room; shapes beyond the bound get a closer look each time."""
+    monkeypatch.setattr(shapes, "COMBINATIONS_KEPT", 3)
+    monkeypatch.setattr(shapes, "SHAPES_KEPT", 2)
+    many = [COMMON | {"model": f"Pixel {number}"} for number in range(10)]
+    known = learnt(*many)
+    assert [False] * 9 + [True] == [known.device(fields) is not None for fields in many]
+    wide = [COMMON | {f"other {number}": ""} for number in range(3)]
+    known = learnt(*wide)
+    assert [True, True, False] == [known.device(fields) is not None for fields in wide]
+    assert learnt(COMMON | {"model": "x" * 1001}).device(COMMON | {"model": "x" * 1001}) is None
