@@ -123,7 +123,7 @@ class Device:
         found: list[tuple[str, ...]] = [("device", self.customer_id, self.device_id)]
         attributes = self.attributes
         if push_id := attributes.get("push_id"):
-            found.append(("push_id", push_id.casefold() if _HEX.fullmatch(push_id) else push_id))
+            found.append(("push_id", push_id.casefold() if push_id.isalnum() and _HEX.fullmatch(push_id) else push_id))
         if gaid := attributes.get("moe_gaid"):
             found.append(("moe_gaid", gaid.casefold()))
         if idfv := attributes.get("idfv"):

@@ -93,9 +93,9 @@ class Collisions:
         for record in records:
             source, line, offset, _ = record.row.position
             device = record.device
-            keys = device.keys()
+            own, *shared = device.keys()
             push_id = moe_gaid = idfv = ""
-            for key in keys[1:]:
+            for key in shared:
                 if key[0] == "push_id":
                     push_id = str(hash(key))
                 elif key[0] == "moe_gaid":
@@ -103,7 +103,7 @@ class Collisions:
                 else:
                     idfv = str(hash(key))
             lines.append(
-                f"{sources[source]},{line},{offset},{hash(device.customer_id)},{hash(keys[0])},{push_id},{moe_gaid},{idfv}\n"
+                f"{sources[source]},{line},{offset},{hash(device.customer_id)},{hash(own)},{push_id},{moe_gaid},{idfv}\n"
             )
         with self._telling():
             self._waiting += self._file.write("".join(lines))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
+from operator import eq
 from typing import TYPE_CHECKING
 
 from moe_bulk.checking.findings import Oddity, hint
@@ -35,6 +37,8 @@ _TEXTS = ("model", "app_version", "os_version")
 _UUID = 36
 _APNS = 64
 _A_UUID = "-" * _UUID
+_BOTH = frozenset({"moe_gaid", "idfv"})
+_JUST_A_UUID = frozenset({_UUID})
 
 REMEDIES = {
     "rounded": "a spreadsheet rounded them, and the digits are lost: export the column as text",
@@ -58,22 +62,25 @@ _NOBODYS = frozenset({"rounded", "nothing"})
 """What names nobody is shown whole: a number that lost its digits, and a word for nothing."""
 
 
-def _is_worth_a_look(device: Device) -> bool:
-    """False for nearly all devices, at little cost: nothing about them is odd."""
-    customer_id, device_id, attributes = device.customer_id, device.device_id, device.attributes
-    push_id = attributes.get("push_id", "")
-    return (
-        "." in customer_id
-        or "+" in customer_id
-        or "." in device_id
-        or "+" in device_id
-        or device_id in (customer_id, push_id)
-        or push_id == customer_id
-        or len(push_id) == _APNS
-        or push_id[:4] == "Expo"
-        or not _NOTHING.isdisjoint(attributes.values())
-        or len(attributes.get("moe_gaid") or attributes.get("idfv") or _A_UUID) != _UUID
-        or ("moe_gaid" in attributes and "idfv" in attributes)
+def _are_plain(devices: Sequence[Device]) -> bool:
+    """True for nearly all portions, at little cost: nothing about any of these devices is odd."""
+    customer_ids = [device.customer_id for device in devices]
+    device_ids = [device.device_id for device in devices]
+    attributes = [device.attributes for device in devices]
+    tokens = [said.get("push_id", "") for said in attributes]
+    advertising_ids = [said.get("moe_gaid") or said.get("idfv") or _A_UUID for said in attributes]
+    ids = "".join(customer_ids + device_ids)
+    return not (
+        "." in ids
+        or "+" in ids
+        or any(map(eq, customer_ids, device_ids))
+        or any(map(eq, customer_ids, tokens))
+        or any(map(eq, device_ids, tokens))
+        or _APNS in map(len, tokens)
+        or "Expo" in "".join(tokens)
+        or not _NOTHING.isdisjoint(chain.from_iterable(map(dict.values, attributes)))
+        or not _JUST_A_UUID.issuperset(map(len, advertising_ids))
+        or any(map(_BOTH.issubset, attributes))
     )
 
 
@@ -97,8 +104,8 @@ class Oddities:
         platforms = Counter([record.device.attributes.get("platform", "") for record in records])
         for platform, count in platforms.items():
             self._count_platform(platform, count)
-        for record in records:
-            if _is_worth_a_look(record.device):
+        if not _are_plain([record.device for record in records]):
+            for record in records:
                 self._look(record.position, record.device)
 
     def _look(self, position: Position, device: Device) -> None:

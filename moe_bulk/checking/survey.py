@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import orjson
-
 from moe_bulk.causes import Causes, cause_of, remedy_beforehand
 from moe_bulk.checking.collisions import SHARED_KEYS, Collisions
 from moe_bulk.checking.findings import Cause, Effort, Skipped
@@ -16,6 +14,7 @@ from moe_bulk.columns import Unsent
 from moe_bulk.deadletter import letter
 from moe_bulk.outcome import Attempt, Result, Status
 from moe_bulk.users import UserLimits
+from moe_bulk.wire import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from moe_bulk.checking.collisions import Shared
     from moe_bulk.config import Rate
-    from moe_bulk.device import Device
     from moe_bulk.record import Record
 
 MOST_DEVICES = 1000
@@ -33,7 +31,6 @@ SAMPLED = 1000
 """Rows of each kind whose lines are made, to know how long lines are."""
 
 _SKIPS_KEPT = 100
-_AROUND_ATTRIBUTE = len('"":"",')
 _ATTEMPT = Attempt(sent=1764000000.123456, at=123456.123456, ms=123.456, http_status=200)
 
 
@@ -44,7 +41,6 @@ class Survey:
         self.counts: Counter[Status] = Counter()
         self.valid = 0
         self.largest_body = 0
-        self._longest = 0
         self.oddities = Oddities()
         self.collisions = Collisions(folder)
         self._labels = {label: number for number, label in enumerate(labels)}
@@ -70,7 +66,7 @@ class Survey:
         self.valid += len(records)
         self.collisions.add(records, self._labels)
         self.oddities.look(records)
-        self._weigh([record.device for record in records])
+        self.largest_body = max(self.largest_body, *(len(encode(record.device)) for record in records), 0)
 
     def _sample(self, record: Record) -> None:
         device = record.device
@@ -88,20 +84,6 @@ class Survey:
             keys=device.keys(),
         )
         self._results.add(len(result.line()))
-
-    def _weigh(self, devices: Sequence[Device]) -> None:
-        # Only what is longer than all before it is encoded, and what JSON may spell with more characters.
-        texts = [
-            "".join((each.customer_id, each.device_id, *each.attributes, *each.attributes.values())) for each in devices
-        ]
-        whole = "".join(texts)
-        plain = whole.isascii() and whole.isprintable() and '"' not in whole and "\\" not in whole
-        for text, device in zip(texts, devices, strict=True):
-            if not plain and not (text.isascii() and text.isprintable() and '"' not in text and "\\" not in text):
-                self.largest_body = max(self.largest_body, len(orjson.dumps(device.payload())))
-            elif (length := len(text) + len(device.attributes) * _AROUND_ATTRIBUTE) > self._longest:
-                self._longest = length
-                self.largest_body = max(self.largest_body, len(orjson.dumps(device.payload())))
 
     def _unsent(self, made: Unsent) -> None:
         self.counts[made.status] += 1
