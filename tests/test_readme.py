@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- [a-z ]+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = [text for marked, language, text in BLOCKS if language == "sh" and not marked]
-PYTHON = [text for _, language, text in BLOCKS if language == "python"]
+PYTHON = [text for marked, language, text in BLOCKS if language == "python" and not marked]
 TOML = [text for _, language, text in BLOCKS if language == "toml"]
 
 
