@@ -9,11 +9,22 @@ from cyclopts import Group, Parameter
 
 
 def option(
-    text: str, *, name: str | list[str] | None = None, env: str | None = None, group: Group | None = None
+    text: str,
+    takes: str | None = None,
+    *,
+    name: str | list[str] | None = None,
+    env: str | None = None,
+    group: Group | None = None,
 ) -> Parameter:
-    """An option with its help, the environment variable that may give it, and where it stands in the help."""
+    """An option with its help, what it `takes`, the variable that may give it, and where it stands in the help."""
     said = Parameter(
-        name=name, help=text, env_var=env, negative="", consume_multiple=False, show_default=_default_worth_telling
+        name=name,
+        help=text,
+        metavar=takes,
+        env_var=env,
+        negative="",
+        consume_multiple=False,
+        show_default=_default_worth_telling,
     )
     return said if group is None else Parameter.combine(said, Parameter(group=group))
 
@@ -37,7 +48,9 @@ SETTINGS = _group("Other options", 9)
 
 Sources: TypeAlias = Annotated[
     list[str] | None,
-    Parameter(help="A path, a glob, a URL, or - for standard input.", allow_leading_hyphen=True, negative=""),
+    Parameter(
+        help="A path, a glob, a URL, or - for standard input; or several.", allow_leading_hyphen=True, negative=""
+    ),
 ]
 """What a command reads."""
 
@@ -48,25 +61,27 @@ class Destination:
     """Where to, with whose key."""
 
     workspace_id: Annotated[
-        str | None, option("The workspace's id (formerly app id).", env="MOENGAGE_WORKSPACE_ID")
+        str | None, option("The workspace's id (formerly app id).", "ID", env="MOENGAGE_WORKSPACE_ID")
     ] = None
     api_key_file: Annotated[
-        str | None, option("A file that holds the Data API key, in place of MOENGAGE_API_KEY; never an option itself.")
+        str | None,
+        option("A file that holds the Data API key, in place of MOENGAGE_API_KEY; never an option itself.", "FILE"),
     ] = None
     data_center: Annotated[
-        str | None, option("The number in your dashboard's address: 01 to 06, 101. [env var: MOENGAGE_DATA_CENTER]")
+        str | None,
+        option("The number in your dashboard's address: 01 to 06, 101. [env var: MOENGAGE_DATA_CENTER]", "NUMBER"),
     ] = None
-    base_url: Annotated[str | None, option("A URL in place of a data center. [env var: MOENGAGE_BASE_URL]")] = None
+    base_url: Annotated[str | None, option("Another host in its place. [env var: MOENGAGE_BASE_URL]", "URL")] = None
     ca_bundle: Annotated[
-        str | None, option("Certificates to trust, in place of the usual ones.", env="SSL_CERT_FILE")
+        str | None, option("Certificates to trust, in place of the usual ones.", "FILE", env="SSL_CERT_FILE")
     ] = None
     sandbox: Annotated[bool, option("An embedded sandbox in place of MoEngage: needs no credentials.")] = False
 
 
-RATE = option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", env="MOE_BULK_RATE")
-IN_FLIGHT = option("Requests on their way at most; by default found from the latency.")
-TIMEOUT = option("How long one request may take, connecting included.")
-CONFIG = option("A TOML file with the same names; else ./moe-bulk.toml.", group=SETTINGS)
+RATE = option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", "RATE", env="MOE_BULK_RATE")
+IN_FLIGHT = option("Requests on their way at most; by default found from the latency.", "N")
+TIMEOUT = option("How long one request may take, connecting included.", "TIME")
+CONFIG = option("A TOML file with the same names; else ./moe-bulk.toml.", "FILE", group=SETTINGS)
 
 
 @Parameter(name="*", group=PACING)
@@ -91,9 +106,11 @@ class Pacing:
     ] = "host"
     in_flight: Annotated[int | None, IN_FLIGHT] = None
     timeout: Annotated[str, TIMEOUT] = "30s"
-    tries: Annotated[int, option("How often a record is tried before it is given up.")] = 8
-    outage_limit: Annotated[str, option("How long to wait for a service that is gone before stopping.")] = "30min"
-    max_failures: Annotated[str | None, option("Stop, resumable, when more rows fail: N or N%.")] = None
+    tries: Annotated[int, option("How often a record is tried before it is given up.", "N")] = 8
+    outage_limit: Annotated[str, option("How long to wait for a service that is gone before stopping.", "TIME")] = (
+        "30min"
+    )
+    max_failures: Annotated[str | None, option("Stop, resumable, when more rows fail than that.", "N|N%")] = None
     check_first: Annotated[
         bool, option("Read the whole input first; send nothing if more rows would fail than --max-failures allows.")
     ] = False
@@ -107,23 +124,25 @@ class Input:
     format: Annotated[Literal["auto", "csv", "ndjson", "parquet"], option("The input's format.")] = "auto"
     query: Annotated[
         str | None,
-        option("An SQL select, or @FILE with one; SOURCE is then a database's URL. [env var: MOE_BULK_SQL_URL]"),
+        option("An SQL select, or @FILE with one; SOURCE is then a database's URL. [env var: MOE_BULK_SQL_URL]", "SQL"),
     ] = None
-    column: Annotated[tuple[str, ...], option("FIELD=COLUMN: which column holds a field. Repeatable.")] = ()
-    set_: Annotated[tuple[str, ...], option("FIELD=VALUE: the same for every row. Repeatable.", name="--set")] = ()
+    column: Annotated[tuple[str, ...], option("Which column holds a field. Repeatable.", "FIELD=COLUMN")] = ()
+    set_: Annotated[
+        tuple[str, ...], option("The same value for every row. Repeatable.", "FIELD=VALUE", name="--set")
+    ] = ()
     preset: Annotated[
-        str | None, option("A known export's columns, see `moe-bulk presets`; or a TOML file of that form.")
+        str | None, option("A known export's columns, see `moe-bulk presets`; or a TOML file of that form.", "NAME")
     ] = None
-    where: Annotated[tuple[str, ...], option("COLUMN=VALUE: skip rows that differ. Repeatable.")] = ()
+    where: Annotated[tuple[str, ...], option("Skip rows that differ. Repeatable.", "COLUMN=VALUE")] = ()
     validate: Annotated[
         Literal["strict", "basic"], option("All rules of the API, or only that the two ids are there.")
     ] = "strict"
     include_superseded: Annotated[
         bool, option("Send dead letters again even where a later row of the device was accepted.")
     ] = False
-    limit: Annotated[int | None, option("Read so many rows at most, over all sessions; the run stays unfinished.")] = (
-        None
-    )
+    limit: Annotated[
+        int | None, option("Read so many rows at most, over all sessions; the run stays unfinished.", "N")
+    ] = None
 
 
 @Parameter(name="*", group=CHANGES)
@@ -133,10 +152,11 @@ class Changes:
 
     changed_only: Annotated[bool, option("Send only devices that changed since MoEngage accepted them.")] = False
     state: Annotated[
-        str | None, option("The file for --changed-only; by default one for each workspace in your state folder.")
+        str | None,
+        option("The file for --changed-only; by default one for each workspace in your state folder.", "FILE"),
     ] = None
     resend_after: Annotated[
-        str, option("Send an unchanged device again when it was accepted longer ago than this.")
+        str, option("Send an unchanged device again when it was accepted longer ago than this.", "TIME")
     ] = "30d"
 
 
@@ -145,18 +165,18 @@ class Changes:
 class Output:
     """What is written and shown."""
 
-    out: Annotated[str | None, option("The run folder; by default SOURCE.run beside a file, else here.")] = None
+    out: Annotated[str | None, option("The run folder; by default SOURCE.run beside a file, else here.", "DIR")] = None
     fresh: Annotated[bool, option("Move an earlier run in that folder aside and start over.")] = False
     if_changed: Annotated[
         Literal["refuse", "fresh"], option("When an unfinished run there is of other bytes: refuse, or start over.")
     ] = "refuse"
-    keep_runs: Annotated[int | None, option("Remove all but the N newest runs that were moved aside.")] = None
+    keep_runs: Annotated[int | None, option("Remove all but the N newest runs that were moved aside.", "N")] = None
     progress: Annotated[
         Literal["auto", "bar", "plain", "json", "none"], option("How to show the run while it goes on.")
     ] = "auto"
     log_json: Annotated[bool, option("Say everything as JSON lines on standard error, in place of the text.")] = False
     metrics_file: Annotated[
-        str | None, option("Write metrics for Prometheus into this file, every 15 s and at the end.")
+        str | None, option("Write metrics for Prometheus into this file, every 15 s and at the end.", "FILE")
     ] = None
     json: Annotated[bool, option("Print the summary as JSON on standard output.")] = False
     verbose: Annotated[

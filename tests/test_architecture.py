@@ -95,6 +95,7 @@ ROOMS = """
     jsonlog
     display           awaits
     options
+    airflow           awaits
     cli               awaits
     __main__
 """
@@ -102,6 +103,7 @@ DECIDES_ALL_THE_SAME = {
     *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
     *("intake.files", "intake.reading"),
     *("doctor", "doctor.findings", "doctor.judging", "doctor.telling"),
+    *("airflow.connection", "airflow.folders", "airflow.plan", "airflow.verdicts", "airflow.xcom"),
 }
 """Rooms inside a room that awaits, which do not themselves."""
 

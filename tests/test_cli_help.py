@@ -58,3 +58,21 @@ def test_long_helps_have_headings(capsys: pytest.CaptureFixture[str], monkeypatc
     words = " ".join(said.replace("│", " ").split())
     for expected in ("[env var: MOENGAGE_WORKSPACE_ID]", "[env var: MOE_BULK_RATE] [default: 10000/min]"):
         assert expected in words
+
+
+def test_commands_stand_in_the_order_in_which_they_are_needed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upload first; the alphabet would put it last."""
+    said = told("", capsys, monkeypatch)
+    places = [said.index(f"│ {name} ") for name in ("upload", "check", "report", "audit", "doctor", "completion")]
+    assert sorted(places) == places
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_an_option_takes_is_said(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file, a time, a number: not Python's name of its type; and an argument by its own name."""
+    said = told(command, capsys, monkeypatch)
+    assert [] == [wince for wince in (" STR", " INT", "[ARGS") if wince in said]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from aiolimiter import AsyncLimiter
 
 from moe_bulk import cli, presets
 from moe_bulk.columns import Columns, Reader, Unsent
@@ -17,6 +20,7 @@ from moe_bulk.outcome import Status
 from moe_bulk.record import Position, Record, Row
 from moe_bulk.sandbox import Sandbox, SandboxSettings
 from tests.acceptance.command import environment, running_sandbox, start, write_devices
+from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- [a-z ]+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = [text for marked, language, text in BLOCKS if language == "sh" and not marked]
-PYTHON = [text for _, language, text in BLOCKS if language == "python"]
+PYTHON = [text for marked, language, text in BLOCKS if language == "python" and not marked]
 TOML = [text for _, language, text in BLOCKS if language == "toml"]
 
 
@@ -150,3 +154,45 @@ def test_options_that_the_readme_names_exist(capsys: pytest.CaptureFixture[str])
 def test_all_statuses_are_explained() -> None:
     """Each status has its explanation."""
     assert [] == [status.value for status in Status if status.value not in README]
+
+
+PROMISES = [line for line in README.splitlines() if "`tests/" in line and line.startswith("| **")]
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda line: line.split("**")[1])
+def test_each_promise_has_its_tests_and_its_bounds(promise: str) -> None:
+    """Every test that is named beside it is there, and what it does not cover is said."""
+    _, _, tests, bounds, _ = promise.split("|")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", tests)
+    assert tests.count("tests/") == len(named) > 0
+    assert bounds.strip()
+    for file, test in named:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+        assert test in defined, f"{file} has no {test}"
+
+
+def test_there_are_promises() -> None:
+    """Their table was found."""
+    assert 8 == len(PROMISES)
+
+
+def test_links_within_the_readme_lead_somewhere() -> None:
+    """Each to a heading, by the name that it has on a page."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
+    places = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set() == set(re.findall(r"\]\(#([^)]+)\)", README)) - places
+
+
+def test_what_is_said_of_another_limiter() -> None:
+    """A full bucket, and what refills meanwhile: nearly 200 in the first minute where 100 were meant."""
+
+    async def count() -> int:
+        loop, limiter, passed = asyncio.get_running_loop(), AsyncLimiter(100, 60), 0
+        end = loop.time() + 60
+        while loop.time() < end:
+            await limiter.acquire()
+            passed += loop.time() < end
+        return passed
+
+    assert 195 < run_virtually(count) < 200

@@ -33,7 +33,9 @@ app = App(
     help_epilogue=examples("moe-bulk upload samples/devices.csv --sandbox", "moe-bulk upload --help"),
 )
 app["--help"].group = SETTINGS
+app["--help"].help = "Show this, or a command's own help, and exit."
 app["--version"].group = SETTINGS
+app["--version"].help = "Show the version and exit."
 
 
 def options_of(command: str) -> Iterator[str]:

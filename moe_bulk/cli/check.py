@@ -28,12 +28,13 @@ PLAIN_SECONDS = 15.0
 
 
 @app.command(
+    usage="Usage: moe-bulk check [OPTIONS] SOURCE...",
     help_epilogue=examples(
         "moe-bulk check devices.csv",
         "moe-bulk check 'exports/*.csv.gz' --column push_id=token --html found.html",
         "moe-bulk check onesignal.csv --preset onesignal --json",
         "moe-bulk upload devices.csv --check-first --max-failures 1%",
-    )
+    ),
 )
 def check(
     source: Sources = None,
@@ -41,9 +42,9 @@ def check(
     *,
     reading: Input = Input(),
     rate: Annotated[
-        str, option("The rate at which you will send: COUNT/min or COUNT/s.", env="MOE_BULK_RATE", group=PACING)
+        str, option("The rate at which you will send: COUNT/min or COUNT/s.", "RATE", env="MOE_BULK_RATE", group=PACING)
     ] = "10000/min",
-    html: Annotated[str | None, option("Write what was found as a page, too.", group=OUTPUT)] = None,
+    html: Annotated[str | None, option("Write what was found as a page, too.", "FILE", group=OUTPUT)] = None,
     json: Annotated[bool, option("Print what was found as JSON on standard output.", group=OUTPUT)] = False,
     quiet: Annotated[bool, option("Say nothing: the exit code does.", name=["--quiet", "-q"], group=OUTPUT)] = False,
     config: Annotated[str | None, CONFIG] = None,

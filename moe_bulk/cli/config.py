@@ -40,11 +40,12 @@ class Setting:
 
 
 @app.command(
+    usage="Usage: moe-bulk config [OPTIONS] [COMMAND [OPTIONS OF COMMAND...]]",
     help_epilogue=examples(
         "moe-bulk config",
         "moe-bulk config doctor --json",
         "moe-bulk config upload --rate 5000/min > nightly.toml",
-    )
+    ),
 )
 def config(
     *command: Annotated[

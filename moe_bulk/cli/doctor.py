@@ -37,8 +37,11 @@ def doctor(
     """Look at everything that an upload needs, before a long run.
 
     Network, TLS, the key, clocks, latency, limits, and this machine, each with
-    a remedy. Sends some Test connections, and no device. Exit codes: 0 nothing
-    fails, 1 something does, 2 wrong usage or configuration.
+    a remedy. Sends some Test connections, and no device. Exit codes:
+
+    0  nothing fails
+    1  something does
+    2  wrong usage or configuration
     """
     del config  # read before the arguments were
     import asyncio  # noqa: PLC0415  --help needs no event loop

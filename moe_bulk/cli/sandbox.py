@@ -6,14 +6,14 @@ import signal
 from functools import partial
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from moe_bulk.cli.app import app, examples
 from moe_bulk.config import Rate
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, option
 
-_GROUP = Parameter(group="What it does")
+_GROUP = Parameter(group=Group("What it does", sort_key=1))
 
 
 @app.command(
@@ -23,9 +23,13 @@ _GROUP = Parameter(group="What it does")
 )
 def sandbox(
     *,
-    port: Annotated[int, option("The port on 127.0.0.1; 0 takes any free one."), _GROUP] = 8080,
-    rate: Annotated[str, option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s."), _GROUP] = "10000/min",
-    faults: Annotated[str, option("Such as 5xx=2%,429=1%,reset=1%,hang=0.1%,latency=50ms..300ms."), _GROUP] = "",
+    port: Annotated[int, option("The port on 127.0.0.1; 0 takes any free one.", "N"), _GROUP] = 8080,
+    rate: Annotated[
+        str, option("The limit that it enforces: COUNT/min, COUNT/s, COUNT/6s.", "RATE"), _GROUP
+    ] = "10000/min",
+    faults: Annotated[
+        str, option("What goes wrong, and how often: 5xx, 429, reset, hang; and latency=TIME..TIME.", "FAULTS"), _GROUP
+    ] = "",
     config: Annotated[str | None, CONFIG] = None,
 ) -> int:
     """Run a local MoEngage to rehearse against; Ctrl-C ends it."""

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 
 @app.command(
+    usage="Usage: moe-bulk upload [OPTIONS] SOURCE...",
     help_epilogue=examples(
         "moe-bulk upload devices.csv",
         "moe-bulk upload 'exports/*.csv.gz' --column push_id=token --set platform=iOS",
         "zcat devices.csv.gz | moe-bulk upload - --format csv",
         "moe-bulk upload onesignal.csv --preset onesignal --sandbox",
         "moe-bulk upload devices.csv.run/dead-letter.ndjson",
-    )
+    ),
 )
 def upload(
     source: Sources = None,

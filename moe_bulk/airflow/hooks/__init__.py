@@ -1,0 +1,1 @@
+"""What talks to MoEngage by way of one of Airflow's connections."""
