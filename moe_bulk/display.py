@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import shlex
 import signal
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, Self, TextIO
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from moe_bulk.errors import AGAIN, Interrupted
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,79 +30,6 @@ LETTERS = "{dead letters}"
 
 WARN_SECONDS = 1.0
 """How soon people are told of what is found while the run goes on."""
-
-
-class Unbreakable:
-    """A text stream that stays silent once nobody reads it: a closed pipe, a full disk, a terminal that is gone."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, if anybody still reads."""
-        try:
-            if self._stream is not None:
-                self._stream.write(text)
-        except (OSError, ValueError):
-            self._stream = None
-        return len(text)
-
-    def flush(self) -> None:
-        """Pass on what was written."""
-        try:
-            if self._stream is not None:
-                self._stream.flush()
-        except (OSError, ValueError):
-            self._stream = None
-
-    def isatty(self) -> bool:
-        """True for a terminal that is there."""
-        with suppress(OSError, ValueError):
-            return self._stream is not None and self._stream.isatty()
-        return False
-
-    def fileno(self) -> int:
-        """The stream's descriptor, by which a terminal tells its size."""
-        if self._stream is None:
-            raise OSError("the stream is gone")
-        return self._stream.fileno()
-
-    @property
-    def ready(self) -> bool:
-        """False while writing would wait: a full pipe, a terminal that was stopped with Ctrl-S, a dead connection."""
-        try:
-            return bool(select.select([], [self.fileno()], [], 0)[1])
-        except (OSError, ValueError):  # no descriptor: nothing that waits
-            return True
-
-    @property
-    def encoding(self) -> str:
-        """What it can show."""
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
-    def say(self, text: str) -> None:
-        """Write a line at once."""
-        self.write(text + "\n")
-        self.flush()
-
-
-def open_standard_streams() -> None:
-    """Put the null device where a standard stream is closed: the next file opened would take its place."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)  # noqa: FBT003  its only argument
-    os.close(descriptor)
-
-
-def let_go_of(stream: TextIO | None) -> None:
-    """Flush for the last time; where nobody reads, the interpreter's own flush at its exit must find nothing wrong."""
-    try:
-        if stream is not None:
-            stream.flush()
-    except (OSError, ValueError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        with suppress(OSError, ValueError):
-            os.dup2(null, stream.fileno() if stream is not None else null)
-        os.close(null)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -93,6 +93,8 @@ ROOMS = """
     sandbox           awaits
     settings
     jsonlog
+    streams
+    manual
     display           awaits
     options
     airflow           awaits

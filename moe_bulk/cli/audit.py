@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from moe_bulk.cli.app import app, examples
-from moe_bulk.display import Unbreakable
 from moe_bulk.options import OUTPUT, option
+from moe_bulk.streams import Unbreakable
 
 
 @app.command(help_epilogue=examples("moe-bulk audit devices.csv.run", "moe-bulk audit devices.csv.run --json"))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO, cast
 from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import Rate
-from moe_bulk.display import Unbreakable, stop_signals
+from moe_bulk.display import stop_signals
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, OUTPUT, PACING, Input, Sources, option
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,11 +12,11 @@ from cyclopts import Parameter
 
 from moe_bulk.cli.app import app, examples, options_of
 from moe_bulk.cli.configuration import file_settings, reads_settings
-from moe_bulk.display import Unbreakable
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, OUTPUT, option
 from moe_bulk.settings import DESTINATION_VARIABLES, KEY_VARIABLE
 from moe_bulk.spelling import did_you_mean
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

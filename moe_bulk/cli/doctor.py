@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.config import Network, Rate, parse_duration
-from moe_bulk.display import Unbreakable
 from moe_bulk.options import CONFIG, OUTPUT, Destination, Load, option
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from moe_bulk.config import Credentials

@@ -11,9 +11,9 @@ from cyclopts import CycloptsError
 from moe_bulk.cli import audit, check, completion, config, doctor, presets, report, sandbox, upload
 from moe_bulk.cli.app import app
 from moe_bulk.cli.configuration import configured
-from moe_bulk.display import Unbreakable, let_go_of, open_standard_streams
 from moe_bulk.errors import AGAIN, MoeBulkError, RunStopped
 from moe_bulk.jsonlog import installed
+from moe_bulk.streams import Unbreakable, let_go_of, open_standard_streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from moe_bulk.cli.app import app, examples
-from moe_bulk.display import Unbreakable
 from moe_bulk.errors import JournalError, RunHeld
 from moe_bulk.options import OUTPUT, option
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from moe_bulk.archive import Past

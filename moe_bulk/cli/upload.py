@@ -12,10 +12,11 @@ from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
-from moe_bulk.display import Display, Manner, Unbreakable
+from moe_bulk.display import Display, Manner
 from moe_bulk.errors import ConfigError
 from moe_bulk.jsonlog import write_to
 from moe_bulk.options import CONFIG, Changes, Destination, Input, Output, Pacing, Sources
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from moe_bulk.config import Credentials

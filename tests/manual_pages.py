@@ -1,0 +1,33 @@
+"""Writes what `--help` says to where the program finds it: `python -m tests.manual_pages`."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import redirect_stdout
+
+from moe_bulk import cli
+from moe_bulk.cli.app import app
+from moe_bulk.manual import PAGES, WIDTH
+
+COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+def said(command: str) -> str:
+    """What the command line says of a command; of itself, where it has no name."""
+    with redirect_stdout(io.StringIO()) as out:
+        cli.run([*command.split(), "--help"])
+    return out.getvalue()
+
+
+def main() -> None:
+    """Write a page for each command, and one for all."""
+    os.environ["COLUMNS"] = str(WIDTH)
+    for old in PAGES.glob("*.txt"):
+        old.unlink()
+    for command in ["", *COMMANDS]:
+        (PAGES / f"{command or 'moe-bulk'}.txt").write_text(said(command), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
