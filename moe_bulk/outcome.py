@@ -8,6 +8,7 @@ from binascii import b2a_base64
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from hashlib import blake2b
+from math import floor
 from typing import Self
 
 import orjson
@@ -74,7 +75,7 @@ class Attempt:
 
     def as_json(self) -> dict[str, object]:
         """The form that stands in a result line."""
-        said: dict[str, object] = {"sent": round(self.sent, 6), "at": round(self.at, 6), "ms": round(self.ms, 3)}
+        said: dict[str, object] = {"sent": rounded(self.sent), "at": rounded(self.at), "ms": rounded(self.ms, 1e3)}
         if self.http_status is not None:
             said["http_status"] = self.http_status
         if self.error is not None:
@@ -122,13 +123,24 @@ KEYED = FAILED | DELIVERED
 """The statuses whose lines tell the row's keys."""
 
 
+_begun = blake2b(digest_size=9).copy
+"""To copy one takes less time than to make one."""
+
+
+def rounded(number: float, parts: float = 1e6) -> float:
+    """A number in whole millionths, or other parts of 1: in a sixth of the time that `round` takes."""
+    return floor(number * parts + 0.5) / parts
+
+
 def hashed(key: tuple[str, ...]) -> str:
     """A key as result lines tell it: 12 characters, Base64 of nine bytes of BLAKE2b over its parts as a JSON array."""
     try:
         said = orjson.dumps(key)
     except TypeError:  # halves of characters, which only the standard library writes: escaped
         said = json.dumps(key).encode()
-    return b2a_base64(blake2b(said, digest_size=9).digest(), newline=False).decode()
+    digest = _begun()
+    digest.update(said)
+    return b2a_base64(digest.digest(), newline=False).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +180,23 @@ class Result:
 
     def line(self) -> bytes:
         """The result's line in `results.ndjson`, with its line feed."""
+        source, line, offset, item = self.position
         said: dict[str, object] = {
             "format": FORMAT,
-            "source": self.position.source,
-            "line": self.position.line,
-            "offset": self.position.offset,
-            "item": self.position.item,
+            "source": source,
+            "line": line,
+            "offset": offset,
+            "item": item,
             "customer_id": self.customer_id,
             "device_id": self.device_id,
-            "status": self.status.value,
+            "status": self.status,
             "http_status": self.http_status,
             "error_type": self.error_type,
             "reason": self.reason,
             "request_id": self.request_id,
             "attempts": [attempt.as_json() for attempt in self.attempts],
             "tries": self.tries,
-            "settled_at": round(self.settled_at, 6),
+            "settled_at": rounded(self.settled_at),
         }
         if self.status in KEYED:
             said["keys"] = self.hashes

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_bulk.outcome import FAILED, KEYED, Attempt, Result, Status, hashed
+from moe_bulk.outcome import FAILED, KEYED, Attempt, Result, Status, hashed, rounded
 from moe_bulk.record import Position, Row
 
 PLACE = Position("devices.csv", 7, 120, 1)
@@ -75,6 +75,14 @@ def test_failed_rows_are_those_that_need_somebody() -> None:
     """They have dead letters."""
     failed = {status for status in Status if Result(PLACE, status, Row(PLACE, {})).failed}
     assert {Status.REJECTED, Status.INVALID, Status.EXHAUSTED} == failed
+
+
+@given(st.floats(0, 4e9), st.sampled_from([1e3, 1e6]))
+def test_rounded_is_what_round_makes_of_it(number: float, parts: float) -> None:
+    """Up to a tie, for times until the year 2096; and no longer when it is written down."""
+    places = {1e3: 3, 1e6: 6}[parts]
+    assert abs(rounded(number, parts) - round(number, places)) <= 1.5 / parts
+    assert rounded(number, parts) == round(rounded(number, parts), places)
 
 
 def test_hashed_is_the_same_for_ever() -> None:
