@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 from moe_bulk.causes import Causes, Failures, shown
 from moe_bulk.latency import Latency
-from moe_bulk.outcome import FAILED, FORMAT, Status
+from moe_bulk.outcome import FAILED, FORMAT, Status, rounded
 from moe_bulk.timeline import Timeline
 from moe_bulk.usage import used
 
@@ -154,7 +154,7 @@ class Tally:
     def answered(self, ms: float, *, ok: bool) -> None:
         """Count the end of a request; `ok` where a complete answer came. Only those tell how long answers take."""
         if ok:
-            self.latency.add(round(ms, 3))  # to the microsecond, as a result line tells it
+            self.latency.add(rounded(ms, 1e3))  # to the microsecond, as a result line tells it
         else:
             self.unanswered += 1
 
@@ -181,8 +181,8 @@ class Tally:
             self.requests += untold
             self.retries += max(0, untold - 1)
         for number, attempt in enumerate(result.attempts, untold):
-            sent = since is None or attempt.at > round(since, 6)
-            answered = since is None or round(attempt.at + attempt.ms / 1000, 6) > round(since, 6)
+            sent = since is None or attempt.at > rounded(since)
+            answered = since is None or rounded(attempt.at + attempt.ms / 1000) > rounded(since)
             if sent:
                 self.requests += 1
                 self.retries += number > 0
@@ -329,7 +329,7 @@ class Tally:
             "used_share": _rounded(self.used_share, 4),
         }
         if self.counted_since is not None:
-            said["counted_since"] = round(self.counted_since, 6)
+            said["counted_since"] = rounded(self.counted_since)
         return said
 
     def _busiest_at(self) -> float | None:
