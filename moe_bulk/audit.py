@@ -22,11 +22,15 @@ from moe_bulk.recovery import LONGEST_LINE
 from moe_bulk.spill import IN_MEMORY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from moe_bulk.archive import Past
     from moe_bulk.recount import Busiest
     from moe_bulk.tally import RateUsed, Summary
+
+LOOK_LINES = 1_000
+"""So often it is told how far the reading is."""
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -87,11 +91,12 @@ class Findings:
         ]
 
 
-def audit(folder: Path) -> Findings:
+def audit(folder: Path, watch: Callable[[int, int], None] | None = None) -> Findings:
     """Count the results of the run in `folder` anew, and compare.
 
     Raises ConfigError where the folder holds no results. Memory is bounded however long the run was; a temporary file
-    takes 8 bytes for each row, each request and each failure.
+    takes 8 bytes for each row, each request and each failure. `watch` is told now and then of bytes read and bytes in
+    all.
     """
     with ExitStack() as stack:
         results = stack.enter_context(_opened(folder, RESULTS))
@@ -101,7 +106,7 @@ def audit(folder: Path) -> Findings:
         letters = stack.enter_context(Letters(IN_MEMORY))
         finished = past is not None and past.finished
         since = said["rate"].get("counted_since", 0.0) if said is not None else 0.0
-        _read_results(results, recount, since, whole=finished)
+        _read_results(_watched(results, watch), recount, since, whole=finished)
         _read_letters(folder, letters, recount)
         return _Comparison(past, recount, letters).findings()
 
@@ -124,8 +129,17 @@ def _opened(folder: Path, name: str) -> BinaryIO:
     return os.fdopen(fd, "rb", buffering=1 << 20)
 
 
-def _read_results(file: BinaryIO, recount: Recount, since: float, *, whole: bool) -> None:
+def _watched(file: BinaryIO, watch: Callable[[int, int], None] | None) -> Iterator[bytes]:
+    """Its lines; `watch` is told every so many of them."""
+    total = os.fstat(file.fileno()).st_size
     for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+        yield line
+        if watch is not None and number % LOOK_LINES == 0:
+            watch(file.tell(), total)
+
+
+def _read_results(lines: Iterable[bytes], recount: Recount, since: float, *, whole: bool) -> None:
+    for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n") and not whole:
             return  # the torn end of a run that was killed: the next session cuts it off
         try:

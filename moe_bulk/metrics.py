@@ -68,7 +68,7 @@ class RunMetrics(Collector):
         yield series.counter("unanswered_requests", "Requests whose answer never came, or not whole.", tally.unanswered)
         yield series.histogram("request_duration_seconds", "How long answers took (the sum to 1 %).", tally.latency)
         yield from self._now()
-        yield from series.times(view.started_at, view.summary)
+        yield from series.times(view.started_at, view.sessions, view.summary)
 
     def _now(self) -> Iterator[Metric]:
         """What is so at this moment."""
@@ -156,16 +156,16 @@ class _Series:
         yield self.counter("retries", "Requests that were not their row's first.", retries)
         yield self.counter("pauses", "How often everybody waited because MoEngage asked for it.", pauses)
 
-    def times(self, started_at: float | None, summary: Summary | None) -> Iterator[Metric]:
-        """When it began and, where it has ended, when and how."""
+    def times(self, started_at: float | None, sessions: int, summary: Summary | None) -> Iterator[Metric]:
+        """When it began, in how many sessions it is made and, where it has ended, when and how."""
         yield self.gauge("running", "1 while it goes on.", float(summary is None))
         if started_at is not None:
             yield self.gauge("run_start_timestamp_seconds", "When the run began, in its first session.", started_at)
+        yield self.gauge("sessions", "In how many sessions it was made so far.", sessions)
         if summary is not None:
             yield self.gauge("run_end_timestamp_seconds", "When it ended.", summary["ended_at"])
             exit_code = "The exit code: 0, or 1 where rows failed; any other is that of a run that is not finished."
             yield self.gauge("run_exit_code", exit_code, summary["exit_code"])
-            yield self.gauge("sessions", "In how many sessions it was made.", summary["sessions"])
 
 
 def causes_of(failures: Sequence[Failures]) -> Counter[tuple[str, str]]:
@@ -196,7 +196,7 @@ class _Ended(Collector):
         yield from self._series.constant()
         yield from self._series.counts(said["counts"], said["failures"])
         yield from self._series.requests(said["requests"], said["retries"], said["pauses"])
-        yield from self._series.times(said["started_at"], said)
+        yield from self._series.times(said["started_at"], said["sessions"], said)
 
 
 class MetricsFile:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from moe_bulk.airflow.plan import NOT_HERE, Plan, dashed, means_of, merged, planned
+from moe_bulk.airflow.plan import NOT_HERE, Plan, _value, dashed, means_of, merged, planned
 from moe_bulk.config import FailureLimit, Network, Rate, Retry
 from moe_bulk.errors import ConfigError
 from moe_bulk.intake import Files, Query
@@ -180,3 +180,11 @@ def test_the_worker_s_certificates_are_trusted() -> None:
 def test_the_means_make_an_uploader() -> None:
     """With the rate that was said."""
     assert Rate(100) == means_of({"rate": "100/min"}, {}).uploader(CREDENTIALS).rate
+
+
+def test_an_option_of_several_forms() -> None:
+    """Names of ours, or any other text: as an option may be that names a place, too."""
+    hint = Literal["host", "process"] | str | None  # noqa: PYI051  help tells the names
+    assert ["host", "redis://h", None] == [_value("pace", value, hint) for value in ("host", "redis://h", None)]
+    with pytest.raises(ConfigError, match="the option 'pace' wants one of host, process or a text; got list"):
+        _value("pace", ["host"], hint)

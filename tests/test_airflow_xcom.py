@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from moe_bulk.airflow.xcom import MOST_CAUSES, report
+from moe_bulk.airflow.verdicts import failed_rows
+from moe_bulk.airflow.xcom import MOST_CAUSES, discreet, report
 from moe_bulk.errors import AccountRefused
 from moe_bulk.outcome import Result, Status
 from moe_bulk.record import Position, Row
-from moe_bulk.tally import Summary, Tally
+from moe_bulk.tally import Summary, Tally, lines
 
 FOLDER = Path("/srv/runs/d/r/upload.run")
 
@@ -89,3 +90,19 @@ def test_it_stays_small(causes: int) -> None:
     found = report(summary([f"{'abcdefghij'[n // 10]}{'klmnopqrst'[n % 10]} is empty" for n in range(causes)]), FOLDER)
     assert (MOST_CAUSES, causes - MOST_CAUSES) == (len(found["causes"]), found["more_causes"])
     assert len(json.dumps(found)) < 8_000
+
+
+def test_a_stranger_s_words_are_left_out() -> None:
+    """A kind of error is MoEngage's text: one that nobody knows may be anything."""
+    tally = Tally(10_000, 60.0)
+    tally.read(2)
+    for line, kind in enumerate(["MissingAttributeError", "alice@example.org is unwelcome"], 1):
+        place = Position("x.csv", line, 0)
+        reason = "push_id of alice@example.org is missing"
+        tally.settled(Result(place, Status.REJECTED, Row(place, {}), http_status=400, error_type=kind, reason=reason))
+    told = tally.summary(started_at=0, ended_at=1, exit_code=1, version="0")
+    causes = [each["cause"] for each in report(told, FOLDER)["causes"]]
+    assert ["HTTP 400 MissingAttributeError push_id", "HTTP 400 push_id"] == causes
+    said = " ".join([*lines(discreet(told)), failed_rows(discreet(told), FOLDER), json.dumps(report(told, FOLDER))])
+    assert "alice" not in said
+    assert "alice" in " ".join(lines(told))

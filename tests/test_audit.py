@@ -238,6 +238,32 @@ def test_the_command_tells_people_and_machines(run: Path, capsys: pytest.Capture
     assert "is no run folder" in capsys.readouterr().err
 
 
+def test_people_are_told_how_far_it_is(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal, every few seconds and beside what is printed; elsewhere nobody is."""
+    monkeypatch.setattr("moe_bulk.audit.LOOK_LINES", 10)
+    told: list[tuple[int, int]] = []
+    audit(run, lambda read, total: told.append((read, total)))
+    size = (run / "results.ndjson").stat().st_size
+    assert {size} == {total for _, total in told}
+    assert len(told) > 1
+    assert sorted(set(told)) == told
+    assert told[-1][0] <= size
+
+    seconds = iter(range(0, 1000, 3))
+    monkeypatch.setattr("moe_bulk.cli.audit.time.monotonic", lambda: next(seconds))
+    assert 0 == cli.run(["audit", str(run)])
+    assert "" == capsys.readouterr().err
+    monkeypatch.setattr("moe_bulk.display.Unbreakable.isatty", lambda _: True)
+    assert 0 == cli.run(["audit", str(run), "--json"])
+    said = capsys.readouterr()
+    shares = said.err.splitlines()
+    assert all(share.endswith("% of the results read") for share in shares)
+    assert 1 < len(shares) < len(told)
+    assert orjson.loads(said.out)["holds"]
+
+
 def test_memory_does_not_grow_with_the_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for ten numbers in memory the findings are the same."""
     before = audit(run)

@@ -6,21 +6,22 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from moe_bulk.config import FailureLimit, Network, Rate, Retry
 from moe_bulk.errors import Interrupted
 from moe_bulk.lanes import Lanes
+from moe_bulk.uploader import Uploader
 from moe_bulk.users import UserLimits, Users
 from moe_bulk.waiting import Waits
-from tests.fake_service import accept, answer, device, devices
-from tests.runs import deliver
+from tests.fake_service import CREDENTIALS, accept, answer, device, devices
+from tests.runs import FAST, deliver
+from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
-
-    import httpx
 
     from moe_bulk.intake import Rows
     from moe_bulk.view import RunView
@@ -136,7 +137,7 @@ def test_retries_that_take_up_all_room(out: Path) -> None:
         fails = int(said["customer_id"].removeprefix("user-")) % 3 and asyncio.get_running_loop().time() < 10.0
         return answer(500 if fails else 200)
 
-    retry = Retry(first_wait=1000.0, longest_wait=1000.0)
+    retry = Retry(first_wait=100.0, longest_wait=100.0)
     seen = seen_in(devices(2_000), out, failing, retry=retry, network=Network(in_flight=16), latency=0.01)
     assert Waits.RETRY in between(2.0, 9.0, seen)
 
@@ -190,14 +191,17 @@ def test_the_end(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_but_this_machine(out: Path) -> None:
-    """Between two requests nothing is waited for."""
-    seen: set[Waits | None] = set()
+    """In the moment in which a request leaves nothing is waited for: what comes next is up to the machine."""
+    seen: list[Waits | None] = []
     views: list[RunView] = []
 
-    def decide(_: dict[str, Any]) -> httpx.Response:
-        views[0]._engine.gate = ""
-        seen.add(views[0].waits_for)
+    def handle(_: httpx.Request) -> httpx.Response:
+        seen.append(views[0].waits_for)  # called where the request is sent, with no turn of the loop between
         return answer(200)
 
-    deliver(devices(3), out, decide, watch=views.append)
-    assert {None} == seen
+    async def send() -> None:
+        async with Uploader(CREDENTIALS, rate=FAST, transport=httpx.MockTransport(handle)) as uploader:
+            await uploader.run(devices(300), out=out, watch=views.append)
+
+    run_virtually(send)
+    assert [None] * 300 == seen

@@ -12,7 +12,8 @@ import logging
 import signal
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from moe_bulk.chronicle import tell
 from moe_bulk.errors import Interrupted
@@ -20,6 +21,7 @@ from moe_bulk.meter import Meter
 from moe_bulk.progress import ASCII_JOINT, line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from moe_bulk.airflow.plan import Plan
@@ -45,8 +47,8 @@ class Delivery:
         self._out = out
         self._asked = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Summary] | None = None
-        self._uploader: Uploader | None = None
+        self._halt: Callable[[], None] | None = None
+        """Stops the upload while it is under way."""
         self._view: RunView | None = None
         self._outcome: Summary | BaseException | None = None
         self._over = threading.Event()
@@ -94,10 +96,8 @@ class Delivery:
                 if self._plan.check_first:
                     self._check_first()
                 self._outcome = runner.run(self._deliver())
-        except asyncio.CancelledError:
-            self._outcome = _interrupted()
         except BaseException as error:  # noqa: BLE001  the main thread raises it
-            self._outcome = error
+            self._outcome = _interrupted() if isinstance(error, asyncio.CancelledError) else error
         finally:
             self._over.set()
 
@@ -117,11 +117,10 @@ class Delivery:
             raise _interrupted()
 
     async def _deliver(self) -> Summary:
-        self._leave_if_asked()
-        self._task = asyncio.current_task()
         plan = self._plan
         async with plan.means.uploader(self._credentials) as uploader:
-            self._uploader = uploader
+            self._leave_if_asked()
+            self._halt = partial(_halt, uploader, _this_task())
             telling = asyncio.create_task(self._tell())
             try:
                 return await uploader.run(
@@ -136,7 +135,7 @@ class Delivery:
                 )
             finally:
                 telling.cancel()
-                self._uploader = None
+                self._halt = None  # what is done is done
 
     def _watch(self, view: RunView) -> None:
         self._view = view
@@ -155,15 +154,19 @@ class Delivery:
                 tell(logging.INFO, "progress", line(meter, ASCII_JOINT), {}, meter.view.run_id)
 
     def _stop(self) -> None:
-        if self._uploader is None:
-            self._cancel()
-            return
-        self._uploader.stop(_interrupted())
-        asyncio.get_running_loop().call_later(STOP_SECONDS, self._cancel)
+        if self._halt is not None:
+            self._halt()
 
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+
+def _halt(uploader: Uploader, task: asyncio.Task[Summary]) -> None:
+    uploader.stop(_interrupted())
+    asyncio.get_running_loop().call_later(STOP_SECONDS, task.cancel)
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  a coroutine of a running loop is in one
+    return task
 
 
 def _interrupted() -> Interrupted:

@@ -190,16 +190,15 @@ def dashed(name: object) -> str:
 
 def _value(name: str, value: object, hint: Any) -> object:
     """The value as its option wants it: templates make a text of everything."""
-    wanted = [hint]
-    if get_origin(hint) in (Union, types.UnionType):
-        wanted = [each for each in get_args(hint) if each is not types.NoneType]
-        if value is None:
-            return None
-    (kind,) = wanted
-    found = _as(kind, value)
-    if found is None:
-        raise ConfigError(f"the option {name!r} wants {_WANTED.get(kind) or _choice(kind)}; got {_shown(value)}")
-    return found
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and types.NoneType in kinds:
+        return None
+    wanted = [kind for kind in kinds if kind is not types.NoneType]
+    for kind in wanted:
+        if (found := _as(kind, value)) is not None:
+            return found
+    forms = " or ".join(_WANTED.get(kind) or _choice(kind) for kind in wanted)
+    raise ConfigError(f"the option {name!r} wants {forms}; got {_shown(value)}")
 
 
 def _as(kind: Any, value: object) -> object | None:

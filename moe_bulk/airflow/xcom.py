@@ -1,27 +1,49 @@
-"""The small report that a task leaves in XCom: numbers, causes and the run folder; no value of any row."""
+"""What a task tells Airflow, whose log and database more people read than a run folder: no value of any row.
+
+The small report in XCom holds numbers, causes and the run folder. Of what MoEngage says only the HTTP status is told,
+the field that it names, and kinds of error that its documentation knows: any other text may repeat a row.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from moe_bulk.causes import without_values
+from moe_bulk.causes import Failures, without_values
 from moe_bulk.chronicle import said_of
+from moe_bulk.device import FIELDS
 from moe_bulk.naming import REPORT
+from moe_bulk.tally import Summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_bulk.errors import MoeBulkError
-    from moe_bulk.tally import Summary
 
 FORMAT = 1
+KNOWN = {
+    *("MissingAttributeError", "ValueError", "TypeError", "InvalidParams", "ParamsRequired", "Blacklisted"),
+    *("BlockedClient", "PayloadTooLarge", *FIELDS),
+}
 MOST_CAUSES = 10
 """XCom lies in Airflow's database: the rest stands in the run folder's `summary.json`."""
 
 
+def discreet(summary: Summary) -> Summary:
+    """The same summary, whose causes hold no words of MoEngage's but known ones, and no examples."""
+    failures = [Failures(**{**each, "cause": _plain(each["cause"]), "example": ""}) for each in summary["failures"]]
+    return Summary(**{**summary, "failures": failures})
+
+
+def _plain(cause: str) -> str:
+    words = cause.split()
+    if words[:1] != ["HTTP"]:
+        return cause
+    return " ".join([*words[:2], *(word for word in words[2:] if word in KNOWN)])
+
+
 def report(summary: Summary, folder: Path, error: MoeBulkError | None = None) -> dict[str, Any]:
     """The run in plain JSON, a few kilobytes at most; `error` is what it was stopped by."""
-    rate, failures = summary["rate"], summary["failures"]
+    rate, failures = summary["rate"], discreet(summary)["failures"]
     stopped = said_of(error) if error is not None else without_values(summary.get("stopped", "")) or None
     return {
         "format": FORMAT,

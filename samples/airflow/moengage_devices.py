@@ -32,7 +32,8 @@ def moengage_devices() -> None:
     def exports() -> list[str]:
         return sorted(map(str, Path(EXPORTS, "crm").glob("*.csv")))
 
-    # One workspace, so one limit: the uploads of a machine share it by themselves (pace: host).
+    # One workspace, so one limit: the uploads of a machine share it by themselves (pace: host). With workers on several
+    # machines let one go at a time: max_active_tis_per_dag=1.
     by_file = MoEngageUploadOperator.partial(
         task_id="by_file",
         moengage_conn_id="moengage_crm",

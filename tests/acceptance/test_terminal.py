@@ -86,13 +86,26 @@ def test_wishes_are_obeyed(tmp_path: Path, sandbox: Sandbox, variable: str) -> N
     assert ("\x1b[" in said) == (name == "NO_COLOR")
 
 
+def wait_for_the_picture(terminal: int) -> None:
+    """Wait until it is painted for the first time."""
+    until, said = time.monotonic() + 15, ""
+    while "in flight" not in said and time.monotonic() < until:
+        time.sleep(0.05)
+        said += all_of(terminal)
+    assert "in flight" in said
+
+
 def test_a_terminal_that_takes_nothing_holds_up_no_run(tmp_path: Path, sandbox: Sandbox) -> None:
-    """After Ctrl-S the run goes on to its end; what came of it is said after Ctrl-Q."""
-    write_devices(tmp_path / "devices.csv", 300)
+    """Ctrl-S in the middle: nothing more is taken, the run goes on to its end; Ctrl-Q, and it says what came of it."""
+    write_devices(tmp_path / "devices.csv", 500)
     with on_a_terminal(tmp_path, sandbox) as (process, ours, theirs):
+        wait_for_the_picture(ours)
         termios.tcflow(theirs, termios.TCOOFF)
+        assert not (tmp_path / "devices.csv.run" / "summary.json").exists()  # it is still at work
+        all_of(ours)
         wait_for_the_summary(tmp_path)
-        assert 300 == summary_of(tmp_path / "devices.csv.run")["counts"]["accepted"]
+        assert 500 == summary_of(tmp_path / "devices.csv.run")["counts"]["accepted"]
+        assert "" == all_of(ours)
         termios.tcflow(theirs, termios.TCOON)
         assert 0 == process.wait(15)
-        assert "Read 300 rows: 300 accepted" in all_of(ours)
+        assert "Read 500 rows: 500 accepted" in all_of(ours)

@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import tempfile
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
     from moe_bulk.sandbox import Sandbox
 
-# Airflow makes its settings where it is first imported: not in the home of whoever runs the tests
-HOME = tempfile.TemporaryDirectory(prefix="airflow-")
-os.environ |= {"AIRFLOW_HOME": HOME.name, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-atexit.register(HOME.cleanup)
+if find_spec("airflow") is not None:
+    # Airflow makes its settings where it is first imported: not in the home of whoever runs the tests
+    HOME = tempfile.TemporaryDirectory(prefix="airflow-")
+    os.environ |= {"AIRFLOW_HOME": HOME.name, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    atexit.register(HOME.cleanup)
 
 
 @pytest.fixture

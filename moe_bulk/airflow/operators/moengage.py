@@ -12,7 +12,7 @@ from moe_bulk.airflow.hooks.moengage import MoEngageHook
 from moe_bulk.airflow.plan import merged, planned
 from moe_bulk.airflow.sdk import AirflowException, AirflowFailException, BaseOperator
 from moe_bulk.airflow.verdicts import failed_rows, retry_helps, told
-from moe_bulk.airflow.xcom import report
+from moe_bulk.airflow.xcom import discreet, report
 from moe_bulk.errors import MoeBulkError
 from moe_bulk.tally import lines
 
@@ -70,7 +70,7 @@ class MoEngageUploadOperator(BaseOperator):
         if self._killed:
             delivery.stop()
         try:
-            summary = delivery.result()
+            summary = discreet(delivery.result())
         except MoeBulkError as error:
             if delivery.summary is not None:
                 self._leave(report(delivery.summary, folder, error), context)
