@@ -35,8 +35,8 @@ class RedisServer:
         """Where it is."""
         return f"redis://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Start it, and wait until it listens."""
+    def start(self, listens_at: int | None = None) -> None:
+        """Start it, and wait until it listens: at its port, or another one where it speaks TLS."""
         program = shutil.which("redis-server") or shutil.which("valkey-server")
         if program is None:
             pytest.skip("no Redis or Valkey server is installed")
@@ -47,7 +47,12 @@ class RedisServer:
         )
         until = time.monotonic() + 10
         while time.monotonic() < until and self.process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as talk:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", listens_at or self.port), 1) as talk,
+            ):
+                if listens_at is not None:
+                    return
                 talk.settimeout(5)
                 talk.sendall(b"PING\r\n")
                 if talk.recv(100)[:1] in (b"+", b"-"):

@@ -57,7 +57,6 @@ class RedisStore:
         from redis.asyncio.retry import Retry  # noqa: PLC0415  for those who share through Redis only
         from redis.backoff import NoBackoff  # noqa: PLC0415
 
-        self._errors = redis.exceptions
         self._pace = pace
         self._terms = terms
         self._key = key
@@ -111,28 +110,29 @@ class RedisStore:
         try:
             async with asyncio.timeout(2 * ANSWER_SECONDS):
                 return await work()
-        except (self._errors.RedisError, OSError, ssl.SSLError, TimeoutError) as error:
-            trouble: Gone | Refused = self._trouble(error)
+        except Exception as error:  # noqa: BLE001  what answers may be anything: the library trips over it
+            trouble = _trouble(error)
         with suppress(Exception):
             await self._client.connection_pool.disconnect()
         raise trouble
 
-    def _trouble(self, error: Exception) -> Gone | Refused:
-        """The error in words of ours: what the library and the server say may hold what nobody should see."""
-        errors, said = self._errors, str(error)
-        if isinstance(error, errors.AuthenticationError) or said.startswith(("WRONGPASS", "NOAUTH", "ERR AUTH")):
-            return Refused("the user name or the password is wrong, or missing")
-        if isinstance(error, errors.NoPermissionError) or said.startswith("NOPERM"):
-            return Refused("this user may not run scripts there, or not use the key moe-bulk:pace:…")
-        if isinstance(error, (errors.TimeoutError, TimeoutError)):
-            return Gone(f"no answer within {ANSWER_SECONDS:g} s")
-        word = said.split(" ", 1)[0]
-        if word in _PASSING or isinstance(error, errors.BusyLoadingError):
-            return Gone(_PASSING.get(word, _PASSING["LOADING"]))
-        if isinstance(error, (errors.ConnectionError, OSError)):
-            return _no_connection(error)
-        kind = word if word.isascii() and word.isalpha() and word.isupper() else type(error).__name__
-        return Refused(_LASTING.get(kind, f"it answers {kind} to the script that keeps the pace"))
+
+def _trouble(error: Exception) -> Gone | Refused:
+    """The error in words of ours: what the library and the server say may hold what nobody should see."""
+    said = str(error)
+    # The library has a class for some refusals, and leaves the first word of the others where it stands.
+    known = {*(each.__name__ for each in type(error).__mro__), said.split(" ", 1)[0]}
+    if "unauthenticated" in said:  # what comes before the password may not be long
+        known.add("AuthenticationError")
+    for words, why in _LASTING.items():
+        if known & words:
+            return Refused(why)
+    for words, why in _PASSING.items():
+        if known & words:
+            return Gone(why)
+    if known & {"ConnectionError", "OSError"}:
+        return _no_connection(error)
+    return Refused("it does not take the script that keeps the pace: is it Redis 6, or newer, or Valkey?")
 
 
 def _no_connection(error: BaseException) -> Gone | Refused:
@@ -150,17 +150,23 @@ def _no_connection(error: BaseException) -> Gone | Refused:
 
 
 _PASSING = {
-    "OOM": "its memory is full",
-    "READONLY": "it is a replica, which takes no changes",
-    "LOADING": "it is loading its data",
-    "BUSY": "it is busy with another script",
-    "MISCONF": "it takes no changes while it cannot save its data",
-    "MASTERDOWN": "it is a replica without its master",
+    frozenset({"TimeoutError"}): f"no answer within {ANSWER_SECONDS:g} s",
+    frozenset({"OOM", "OutOfMemoryError"}): "its memory is full",
+    frozenset({"READONLY", "ReadOnlyError"}): "it is a replica, which takes no changes",
+    frozenset({"LOADING", "BusyLoadingError"}): "it is loading its data",
+    frozenset({"BUSY"}): "it is busy with another script",
+    frozenset({"MISCONF"}): "it takes no changes while it cannot save its data",
+    frozenset({"MASTERDOWN", "MasterDownError"}): "it is a replica without its master",
 }
-"""Refusals that may be over soon, by their first word."""
+"""Refusals that may be over soon."""
 
-_CLUSTER = "it belongs to a cluster, which is not supported: name a server of its own"
-_LASTING = {"MOVED": _CLUSTER, "MovedError": _CLUSTER, "CROSSSLOT": _CLUSTER, "CLUSTERDOWN": _CLUSTER}
+_LASTING = {
+    frozenset({"AuthenticationError"}): "the user name or the password is wrong, or missing",
+    frozenset({"NoPermissionError"}): "this user may not run scripts there, or not use the key moe-bulk:pace:…",
+    frozenset(
+        {"MOVED", "MovedError", "CROSSSLOT", "ClusterCrossSlotError", "CLUSTERDOWN", "ClusterDownError"}
+    ): "it belongs to a cluster, which is not supported: name a server of its own",
+}
 
 
 class Courier:

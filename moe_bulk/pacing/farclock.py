@@ -31,7 +31,8 @@ class FarClock:
     def note(self, sent: float, received: float, told: float) -> bool:
         """Learn from an answer; False where the clock was set since the last one, or ours was: then begin anew."""
         low, high = self._at(received)
-        fresh = (told - received, told - sent)
+        drift = (received - sent) * CLOCK_MARGIN
+        fresh = (told - received - drift, told - sent + drift)
         in_step = fresh[0] <= high + JUMP and fresh[1] >= low - JUMP
         both = (max(low, fresh[0]), min(high, fresh[1]))
         self._ahead = both if both[0] <= both[1] else fresh
