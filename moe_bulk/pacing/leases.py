@@ -172,8 +172,9 @@ class Leases:
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def ask_at(self) -> float:
-        """When there is something to ask, whoever needs a slot."""
-        return max(self._looked + LOOK_AGAIN, self._retry) if self._hungry else self._looked + HEARTBEAT
+        """When there is something to ask: at the next heartbeat at the latest."""
+        heartbeat = self._looked + HEARTBEAT
+        return min(max(self._looked + LOOK_AGAIN, self._retry), heartbeat) if self._hungry else heartbeat
 
     def ask(self, now: float, *, want: int | None = None) -> Call:
         """Put the next question; what it reports is told again until one is answered."""
