@@ -57,6 +57,13 @@ def test_the_usual_limit_is_used_to_98_percent() -> None:
     assert found.used(rate, 62, 98) >= 0.965
 
 
+def test_a_server_far_away_is_asked_earlier() -> None:
+    """Answers that take 400 ms: slots are asked for so much earlier that hardly any of the limit is lost."""
+    found = history([Life(seconds=25.0) for _ in range(2)], server=lambda: FakeServer(0.4))
+    assert found.busiest(RATE.per) <= RATE.limit
+    assert found.used(RATE, 10, 24) >= 0.93
+
+
 def test_a_start_adds_no_burst() -> None:
     """The first second holds about a second's share."""
     found = history([Life(seconds=6.0) for _ in range(3)])
@@ -489,6 +496,24 @@ def test_the_last_word_gives_everything_back() -> None:
     assert call is not None
     assert (-1, (Report(1, {90_000: -2}, 2),)) == (call.want, call.reports)
     assert a_window().leave(0.0) is None
+
+
+def test_a_server_that_grants_too_much_is_not_believed() -> None:
+    """Whatever it grants, a process sends no more than its own limit in a window."""
+    window = joined(a_window(rate=Rate(5, 60.0)), Run(1000.0, 1000.1, 50, 90_000))
+    slots = [slot for _ in range(50) if (slot := window.take(0.2)) is not None]
+    assert 5 == len(slots)
+    window.answered(slots[0], 0.3)
+    assert 60.36 == pytest.approx(window.free_at(0.4), abs=0.01)
+
+
+def test_an_earlier_session_counts_in_the_own_limit() -> None:
+    """What the session before sent is known to the server, and to the process itself."""
+    window = a_window(rate=Rate(2, 60.0))
+    window.remember(-10.0, -9.0, answered=True)
+    joined(window, Run(1000.0, 1000.0, 2, 90_000))
+    assert window.take(0.1) is not None
+    assert window.take(0.1) is None
 
 
 def test_a_share_needs_patience() -> None:

@@ -18,8 +18,8 @@ from moe_bulk.pacing.reservations import HEARTBEAT, LATE, SCHEDULED, Call, Grant
 if TYPE_CHECKING:
     from moe_bulk.pacing.reservations import Run, Terms
 
-LEAD = 0.5
-"""Seconds of its fair part that a process holds in slots, about."""
+LEAD, TRIPS = 0.5, 4
+"""Seconds of its fair part that a process holds in slots, about, and so many times what an answer takes on top."""
 SMALLEST_BATCH = 24
 """Slots to ask for at least, where all of them are used: less than a tenth of a question for each request."""
 FIRST_BATCH = 4
@@ -89,6 +89,8 @@ class Leases:
         self._debt = 0.0
         self._hungry = False
         self._retry = 0.0
+        self._trip = 0.0
+        """How many seconds an answer took lately, at worst."""
         self._looked = -math.inf
         """When it last asked."""
 
@@ -206,12 +208,14 @@ class Leases:
         """How many slots suit this process, one of several."""
         per = self._terms.rate.per
         part = SCHEDULED * self.limit / per / max(1, self.peers)
-        return max(1, int(min(max(SMALLEST_BATCH, LEAD * part), 0.8 * horizon(per) * part)))
+        ahead = LEAD + TRIPS * self._trip
+        return max(1, int(min(max(SMALLEST_BATCH, ahead * part), 0.8 * horizon(per) * part)))
 
     def told(self, answer: Granted, sent: float, received: float) -> None:
         """The answer came."""
         another = answer.generation != self.generation
         in_step = self.clock.note(sent, received, answer.now)
+        self._trip = max(received - sent, 0.8 * self._trip)
         self._reports.clear()
         if another:
             self.drop_all()

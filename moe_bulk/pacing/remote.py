@@ -118,9 +118,11 @@ class RemoteWindow:
         """Why it did not answer, until people have been told."""
         self._error: PaceLost | None = None
         self._tail = terms.tail
+        self._guard = WindowGuard(terms.rate, terms.timeout)
+        """What this process sent: it keeps to its own limit whatever the server grants."""
         self._alone: WindowGuard | None = None
         self._alone_next = 0.0
-        self._guarded: dict[LeasedSlot, Slot] = {}
+        self._guarded: dict[LeasedSlot, list[tuple[WindowGuard, Slot]]] = {}
 
     # -- what Pace asks -----------------------------------------------------------------------------------------------
 
@@ -128,18 +130,20 @@ class RemoteWindow:
         """Take a slot for a request that is sent this very moment, where there is one."""
         if self._alone is not None:
             return self._take_alone(self._alone, now, cost)
-        slot = self.leases.take(now, cost)
+        slot = self.leases.take(now, cost) if self._free(self._guard, now) <= now else None
+        if slot is not None:
+            self._keep(slot, now, self._guard)
         if self.leases.ask_at() <= now:
             self.wake()
         return slot
 
     def free_at(self, now: float) -> float:
         """When it is worth asking again."""
+        free = self._free(self._guard, now)
         if self._alone is not None:
-            free = self._alone.free_at(now)
-            return now + WAIT_AGAIN if free is None else max(free, self._alone_next, now)
+            return max(free, self._free(self._alone, now), self._alone_next)
         if self.mode is Mode.TOGETHER or self.leases.in_hand:
-            return self.leases.free_at(now)
+            return max(free, self.leases.free_at(now))
         return now + WAIT_AGAIN
 
     def answered(self, slot: Slot, now: float) -> None:
@@ -154,23 +158,32 @@ class RemoteWindow:
         """A second has passed: the courier sees to it."""
 
     def remember(self, taken: float, over: float, *, answered: bool) -> None:
-        """Count a request of an earlier process: the server knows of it, or waits until it has passed."""
+        """Count a request of an earlier process; the server knows of it, or waits until it has passed."""
+        self._guard.remember(taken, over, answered=answered)
 
     def _close(self, slot: Slot, end: float, now: float, *, answered: bool) -> None:
         assert isinstance(slot, LeasedSlot)  # noqa: S101  nobody else gives slots
         self.leases.ended(slot, end)
-        guarded = self._guarded.pop(slot, None)
-        if guarded is not None and self._alone is not None:
-            (self._alone.answered if answered else self._alone.given_up)(guarded, now)
+        for guard, kept in self._guarded.pop(slot):
+            (guard.answered if answered else guard.given_up)(kept, now)
 
     def _take_alone(self, guard: WindowGuard, now: float, cost: float) -> Slot | None:
-        if now < self._alone_next or (guarded := guard.take(now)) is None:
+        if now < self._alone_next or self._free(guard, now) > now or self._free(self._guard, now) > now:
             return None
         rate = self.alone_rate
         self._alone_next = max(self._alone_next, now - CREDIT) + cost * rate.per / (SCHEDULED * rate.limit)
         slot = self.leases.take_alone(now)
-        self._guarded[slot] = guarded
+        self._keep(slot, now, self._guard, guard)
         return slot
+
+    def _keep(self, slot: LeasedSlot, now: float, *guards: WindowGuard) -> None:
+        """Let the guards count what is sent now, too; they were asked whether there is room."""
+        self._guarded[slot] = [(guard, kept) for guard in guards if (kept := guard.take(now)) is not None]
+
+    @staticmethod
+    def _free(guard: WindowGuard, now: float) -> float:
+        free = guard.free_at(now)
+        return now + WAIT_AGAIN if free is None else free
 
     @property
     def alone_rate(self) -> Rate:
@@ -197,7 +210,6 @@ class RemoteWindow:
             return self._ask(now) if at <= now else Rest(at)
         if self._there:
             self._alone = None  # what it has sent is in the report; from here on the server decides
-            self._guarded.clear()
             return self._ask(now)
         self._tell_of_absence(now)
         self._perhaps_alone(now)
