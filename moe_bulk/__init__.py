@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from moe_bulk.errors import Interrupted as Interrupted
     from moe_bulk.errors import JournalError as JournalError
     from moe_bulk.errors import MoeBulkError as MoeBulkError
+    from moe_bulk.errors import PaceLost as PaceLost
     from moe_bulk.errors import RunHeld as RunHeld
     from moe_bulk.errors import RunRefused as RunRefused
     from moe_bulk.errors import RunStopped as RunStopped
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from moe_bulk.outcome import Attempt as Attempt
     from moe_bulk.outcome import Result as Result
     from moe_bulk.outcome import Status as Status
+    from moe_bulk.pacing.address import RedisPace as RedisPace
     from moe_bulk.record import Position as Position
     from moe_bulk.tally import Summary as Summary
     from moe_bulk.uploader import Results as Results
@@ -77,6 +79,7 @@ _ROOMS = {
         "Interrupted",
         "JournalError",
         "MoeBulkError",
+        "PaceLost",
         "RunHeld",
         "RunRefused",
         "RunStopped",
@@ -88,6 +91,7 @@ _ROOMS = {
     "intake": ("Files", "Query", "Reading"),
     "known": ("ChangedOnly",),
     "outcome": ("Attempt", "Result", "Status"),
+    "pacing.address": ("RedisPace",),
     "record": ("Position",),
     "tally": ("Summary",),
     "uploader": ("Results", "Uploader", "upload"),

@@ -13,6 +13,7 @@
         ├── DestinationWrong     this host or path is not the Track Device API
         ├── AccountRefused       MoEngage refuses one record after the other for a reason that is not in them
         ├── ServiceUnavailable   no acceptance for longer than --outage-limit
+        ├── PaceLost             the Redis server that keeps the pace was away for as long, or refuses
         ├── TooManyFailures      --max-failures was reached
         └── Interrupted          somebody asked to stop                               (exit 128 + signal)
 
@@ -88,6 +89,10 @@ class AccountRefused(RunStopped):
 
 class ServiceUnavailable(RunStopped):
     """Nothing was accepted for longer than the outage limit."""
+
+
+class PaceLost(RunStopped):
+    """The Redis server that keeps the pace of several hosts was away for longer than the outage limit, or refuses."""
 
 
 class TooManyFailures(RunStopped):

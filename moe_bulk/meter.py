@@ -86,7 +86,7 @@ class Meter:
     @property
     def seconds_left(self) -> float | None:
         """How long it will take at the speed of the last minute; None where nobody can know, or nothing moves."""
-        if not self._readings or self.waits_for in (Waits.OUTAGE, Waits.PAUSE, Waits.STOP):
+        if not self._readings or self.waits_for in (Waits.OUTAGE, Waits.PAUSE, Waits.REDIS, Waits.STOP):
             return None
         first, last = next((each for each in self._readings if each.share is not None), None), self._readings[-1]
         if first is None or first.share is None or last.share is None or last.at - first.at < SOON:
@@ -96,17 +96,17 @@ class Meter:
 
     @property
     def waits_for(self) -> Waits | None:
-        """What keeps the run from going faster: an outage, a pause and a stop at once, else what mostly did lately."""
+        """What keeps the run from going faster: outage, pause, Redis and stop at once, else what mostly did lately."""
         lately = self._lately()
         if not lately:
             return self.view.waits_for
-        if (now := lately[-1].waits_for) in (Waits.OUTAGE, Waits.PAUSE, Waits.STOP, Waits.END):
+        if (now := lately[-1].waits_for) in (Waits.OUTAGE, Waits.PAUSE, Waits.REDIS, Waits.STOP, Waits.END):
             return now
         seconds = lately[-1].at - lately[0].at
         if seconds and (lately[-1].writing - lately[0].writing) / seconds > MOSTLY:
             return Waits.DISK
         # what was over before now is not told, however long it took
-        passing = (Waits.OUTAGE, Waits.PAUSE, Waits.STOP)
+        passing = (Waits.OUTAGE, Waits.PAUSE, Waits.REDIS, Waits.STOP)
         mostly = Counter(each.waits_for for each in lately if each.waits_for not in passing).most_common(1)[0][0]
         if mostly is None and self.per_second >= NEARLY * self.view.rate.per_second * self.view.pace_share:
             return Waits.PACE  # on a busy machine requests go in bursts: seldom is one seen waiting

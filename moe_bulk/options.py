@@ -81,6 +81,13 @@ class Destination:
 RATE = option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", "RATE", env="MOE_BULK_RATE")
 IN_FLIGHT = option("Requests on their way at most; by default found from the latency.", "N")
 TIMEOUT = option("How long one request may take, connecting included.", "TIME")
+PaceSaid: TypeAlias = Literal["host", "process"] | str  # noqa: PYI051  help and shells tell the names
+PACE = option(
+    "For whom the limit holds together: host, your uploads here; process, this one alone; redis://HOST, all that name "
+    "this Redis; or @FILE with such a URL.",
+    "PACE",
+    env="MOE_BULK_PACE",
+)
 CONFIG = option("A TOML file with the same names; else ./moe-bulk.toml.", "FILE", group=SETTINGS)
 
 
@@ -92,6 +99,7 @@ class Load:
     rate: Annotated[str, RATE] = "10000/min"
     in_flight: Annotated[int | None, IN_FLIGHT] = None
     timeout: Annotated[str, TIMEOUT] = "30s"
+    pace: Annotated[PaceSaid, PACE] = "host"
 
 
 @Parameter(name="*", group=PACING)
@@ -100,10 +108,11 @@ class Pacing:
     """How fast, how patiently."""
 
     rate: Annotated[str, RATE] = "10000/min"
-    pace: Annotated[
-        Literal["host", "process"],
-        option("The limit holds for all of your uploads on this host together, or for this process alone."),
-    ] = "host"
+    pace: Annotated[PaceSaid, PACE] = "host"
+    pace_fallback: Annotated[
+        str | None,
+        option("While that Redis is away, send an Nth of the limit; N uploads at most may be at work.", "share=N"),
+    ] = None
     in_flight: Annotated[int | None, IN_FLIGHT] = None
     timeout: Annotated[str, TIMEOUT] = "30s"
     tries: Annotated[int, option("How often a record is tried before it is given up.", "N")] = 8

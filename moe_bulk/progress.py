@@ -35,6 +35,7 @@ REASONS: Mapping[Waits | None, str] = {
     Waits.STOP: "stopping: taking in what is on its way",
     Waits.OUTAGE: "MoEngage does not answer: one row at a time asks whether it is back",
     Waits.PAUSE: "paused, as MoEngage asked (429)",
+    Waits.REDIS: "waiting for the Redis server that keeps the pace",
     Waits.LATENCY: "waiting for answers: no more requests may be in flight",
     Waits.PACE: "at the limit's pace",
     Waits.USER: "waiting for single users, who were sent 90 % of what MoEngage allows them",
@@ -46,7 +47,7 @@ REASONS: Mapping[Waits | None, str] = {
     Waits.DISK: "waiting for the disk: writing results takes most of the time",
     None: "as fast as this machine goes",
 }
-_ALARMING = (Waits.OUTAGE, Waits.PAUSE, Waits.STOP, Waits.DISK)
+_ALARMING = (Waits.OUTAGE, Waits.PAUSE, Waits.REDIS, Waits.STOP, Waits.DISK)
 
 
 class Terminal(Stream, Protocol):

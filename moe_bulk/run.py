@@ -312,7 +312,7 @@ class Run:
             ended_at=self._job.clock.epoch(),
             exit_code=exit_code,
             version=self._version,
-            settings=self._job.settings,
+            settings={**self._job.settings, **self._job.also},
             stopped=stopped,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -22,7 +22,7 @@ from moe_bulk.settled import Settled
 from moe_bulk.tally import Tally, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from moe_bulk.checkpoint import Checkpoint
     from moe_bulk.clock import Clock
@@ -67,6 +67,8 @@ class Job:
     """The users who were sent much of late, for so many sessions' sake (`Users.busy`)."""
     waits_for: Callable[[], Waiting] = lambda: ""
     """Why everybody waits at this moment, if they do."""
+    also: Mapping[str, object] = field(default_factory=dict)
+    """Settings to tell of that do not matter: another session may have others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -24,6 +24,8 @@ from moe_bulk.feeding import feed
 from moe_bulk.intake import Files, Intake, Query, Reading, Rows
 from moe_bulk.naming import default_out
 from moe_bulk.pacing import Pace
+from moe_bulk.pacing.address import RedisPace
+from moe_bulk.pacing.sharing import Party, Shared, checked, share
 from moe_bulk.retry import Policy
 from moe_bulk.reuse import settings_that_matter
 from moe_bulk.run import Run
@@ -44,12 +46,10 @@ if TYPE_CHECKING:
     from moe_bulk.errors import RunStopped
     from moe_bulk.known import ChangedOnly
     from moe_bulk.outcome import Result
+    from moe_bulk.pacing.sharing import PaceOf
     from moe_bulk.reuse import IfChanged
     from moe_bulk.screening import Screen
     from moe_bulk.tally import Summary
-
-PaceOf = Literal["process", "host"]
-"""Whose requests the limit is kept for: those of this process, or of all of this user's on this machine."""
 
 INTERRUPTED = 130
 """The exit code of a run that was cancelled: 128 + SIGINT."""
@@ -84,7 +84,8 @@ class Uploader:
     Without `credentials` they come from the environment (`MOENGAGE_WORKSPACE_ID`, `MOENGAGE_API_KEY`,
     `MOENGAGE_DATA_CENTER`). `transport` or `client` are the caller's own httpx objects: they are used and not closed.
     With `pace="host"` the limit holds for all processes of this user on this machine that send to the workspace that
-    way, as the command line does; otherwise for this Uploader alone.
+    way, as the command line does; with the URL of a Redis server, or a `RedisPace`, for all that name that server, on
+    any host; otherwise for this Uploader alone.
     """
 
     def __init__(  # noqa: PLR0913  what an upload needs, each of it optional
@@ -99,19 +100,16 @@ class Uploader:
         clock: Clock | None = None,
         pace: PaceOf = "process",
     ) -> None:
-        if pace not in ("process", "host"):
-            raise ConfigError(f"there is no pace {pace!r}: one process keeps its own, or shares the host's")
         if client is not None and transport is not None:
             raise ConfigError("pass either a client or a transport: the client has a transport of its own")
         self._credentials = credentials or Credentials.from_environment(os.environ)
         self.rate = rate or Rate()
         self._network = network or Network()
         self._clock = clock or Clock.system()
-        self._pace = Pace(self.rate, self._network.timeout)
-        self._shares_pace = pace == "host"
-        self.notes: list[str] = []
-        """What people should know about the pace that is shared with other processes."""
-        self._policy = Policy(retry or Retry())
+        self._retry = retry or Retry()
+        self._pace_of = checked(pace)
+        self._shared = Shared(Pace(self.rate, self._network.timeout))
+        self._policy = Policy(self._retry)
         self._users = Users(self._network.timeout)
         self._client = client
         self._transport = transport
@@ -135,12 +133,14 @@ class Uploader:
             user_agent=f"moe-bulk/{version()}",
         )
         async with AsyncExitStack() as stack:
-            if self._shares_pace:
-                self._share_pace(stack)
+            party = Party(self._credentials, self.rate, self._network, self._retry, self._clock)
+            self._shared = await share(self._pace_of, party, stack)
             await stack.enter_async_context(client)
             in_flight = self._network.most_in_flight
-            engine = Engine(client.attempt, self._pace, self._policy, self._users, self._clock, in_flight)
+            engine = Engine(client.attempt, self._shared.pace, self._policy, self._users, self._clock, in_flight)
             self._engine = await stack.enter_async_context(engine)
+            if (courier := self._shared.courier) is not None:
+                await stack.enter_async_context(engine.beside(partial(courier.run, engine.stop)))
             self._stack = stack.pop_all()
         return self
 
@@ -150,14 +150,15 @@ class Uploader:
         self._engine = None
         return await self._stack.__aexit__(kind, error, traceback)
 
-    def _share_pace(self, stack: AsyncExitStack) -> None:
-        from moe_bulk.pacing.host import open_window  # noqa: PLC0415  for those who share only
+    @property
+    def notes(self) -> list[str]:
+        """What people should know about the pace that is shared with other processes."""
+        return self._shared.notes
 
-        timeout, address = self._network.timeout, self._credentials.address
-        window, self.notes = open_window(address, self._credentials.workspace_id, self.rate, timeout, self._clock.now())
-        if window is not None:
-            stack.callback(lambda: window.close(self._clock.now()))
-            self._pace = Pace(self.rate, timeout, window)
+    @property
+    def waits_for_redis(self) -> bool:
+        """True while nothing is sent because of the Redis server that keeps the pace."""
+        return self._shared.waits(self._clock.now())
 
     @property
     def engine(self) -> Engine:
@@ -169,7 +170,7 @@ class Uploader:
     @property
     def paused(self) -> bool:
         """True while everybody waits because the service asked for it."""
-        return self._clock.now() < self._pace.throttle.paused_until
+        return self._clock.now() < self._shared.pace.throttle.paused_until
 
     def epoch(self) -> float:
         """The time of day by the Uploader's clock, epoch seconds."""
@@ -178,7 +179,7 @@ class Uploader:
     @property
     def pace_share(self) -> float:
         """How much of the limit the pace makes use of: less than 1 for a while after the service said 429."""
-        return self._pace.throttle.share(self._clock.now())
+        return self._shared.pace.throttle.share(self._clock.now())
 
     def stop(self, error: RunStopped) -> None:
         """Stop orderly: send no more, take in what is on its way (at most 8 s), then raise `error` in every stream."""
@@ -245,9 +246,10 @@ class Uploader:
             self._clock,
             settings,
             max_failures,
-            pauses=lambda: self._pace.throttle.pauses,
+            pauses=lambda: self._shared.pace.throttle.pauses,
             busy=self._users.busy,
             waits_for=lambda: "outage" if engine.outage else "pause" if self.paused else "",
+            also={"pace": self._pace_of.place} if isinstance(self._pace_of, RedisPace) else {},
         )
         try:
             await intake.open()
@@ -258,7 +260,7 @@ class Uploader:
                 if not isinstance(standing, Standing):
                     finished_before(standing)
                     return standing
-                self._pace.remember(standing.recent)
+                self._shared.pace.remember(standing.recent)
                 self._users.remember(standing.busy, standing.busy_until, self._clock.now())
                 run = Run(folder, job, standing)
                 with Chronicle(RunView(run, intake, engine, self), watch) as chronicle:

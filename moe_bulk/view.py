@@ -32,6 +32,10 @@ class PaceView(Protocol):
         """How much of the limit the pace makes use of: less than 1 for a while after the service said 429."""
 
     @property
+    def waits_for_redis(self) -> bool:
+        """True while nothing is sent because of the Redis server that keeps the pace."""
+
+    @property
     def notes(self) -> list[str]:
         """What people should know about the pace that is shared with other processes."""
 
@@ -129,6 +133,11 @@ class RunView:
         return self._pace.paused
 
     @property
+    def waits_for_redis(self) -> bool:
+        """True while nothing is sent because of the Redis server that keeps the pace."""
+        return self._pace.waits_for_redis
+
+    @property
     def stopping(self) -> bool:
         """True once no more is sent although rows are left."""
         return self._engine.stopped_by is not None or self._run.too_many() is not None
@@ -139,4 +148,5 @@ class RunView:
         if self.summary is not None:
             return None
         settled = self.tally.counts["unsettled"] == 0
-        return waits_for(self._engine, Standstill(self.stopping, self.paused, self._intake.ended, settled))
+        known = Standstill(self.stopping, self.paused, self.waits_for_redis, self._intake.ended, settled)
+        return waits_for(self._engine, known)

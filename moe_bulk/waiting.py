@@ -21,6 +21,8 @@ class Waits(StrEnum):
     """The service is gone: one record at a time asks whether it is back."""
     PAUSE = "pause"
     """The service asked everybody to wait (429)."""
+    REDIS = "redis"
+    """The Redis server that keeps the pace of several hosts: it is away, or does not know what was sent before."""
     LATENCY = "latency"
     """As many requests are on their way as may be: the answers take their time."""
     PACE = "pace"
@@ -43,10 +45,11 @@ class Waits(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standstill:
-    """What only the run itself knows: whether it is stopping, everybody pauses, all is read, all is settled."""
+    """What only the run itself knows: whether it stops, all pause, Redis is waited for, all is read, all is settled."""
 
     stopping: bool
     paused: bool
+    redis: bool
     read_out: bool
     settled: bool
 
@@ -57,8 +60,8 @@ def waits_for(engine: Engine, known: Standstill) -> Waits | None:
         return Waits.STOP
     if engine.outage:
         return Waits.OUTAGE
-    if known.paused:
-        return Waits.PAUSE
+    if known.paused or (known.redis and engine.gate == "slot"):
+        return Waits.PAUSE if known.paused else Waits.REDIS
     if engine.in_flight >= engine.most_in_flight:
         return Waits.LATENCY
     if engine.gate in ("pace", "slot"):

@@ -39,13 +39,13 @@ ROOMS = """
     columns
     fingerprint
     sources
+    bell              awaits
     pacing            awaits
     connections       awaits
     client            awaits
     lanes
     users
     agenda
-    bell              awaits
     channel           awaits
     gate              awaits
     flights           awaits
@@ -103,6 +103,7 @@ ROOMS = """
 """
 DECIDES_ALL_THE_SAME = {
     *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
+    *("pacing.address", "pacing.farclock", "pacing.leases", "pacing.remote", "pacing.reservations"),
     *("intake.files", "intake.reading"),
     *("doctor", "doctor.findings", "doctor.judging", "doctor.telling"),
     *("airflow.connection", "airflow.folders", "airflow.plan", "airflow.verdicts", "airflow.xcom"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moe_bulk.config import Rate
 from moe_bulk.doctor import Worth, as_json, as_text, closing, exit_code
-from moe_bulk.doctor.findings import Certificate, Finding, Plan, Reached, StateFolder, Tried
+from moe_bulk.doctor.findings import Certificate, Finding, PaceServer, Plan, Reached, StateFolder, Tried
 from moe_bulk.doctor.judging import (
     judge_clock,
     judge_files,
@@ -21,6 +21,7 @@ from moe_bulk.doctor.judging import (
     judge_limits,
     judge_name,
     judge_network,
+    judge_pace,
     judge_state,
     judge_tls,
 )
@@ -219,6 +220,28 @@ def test_state() -> None:
         judge_state(StateFolder(Path("/s"), "no locks"))
     )
     assert "wait for it" in seen(judge_state(StateFolder(Path("/s"), notes=("wait for it",))))[1]
+
+
+SERVER = PaceServer("redis://h:6379/0", seconds=(0.002, 0.001, 0.03), version="7.0.15", policy="noeviction")
+
+
+@pytest.mark.parametrize(
+    ("server", "worth", "said"),
+    [
+        (SERVER, "ok", "redis://h:6379/0 answers in 2 ms, at worst 30 ms of 3"),
+        (replace(SERVER, wait=101.0), "ok", "it does not know this workspace yet: a first upload waits for 1 min 41 s"),
+        (replace(SERVER, seconds=(0.4,)), "warn", "that is long for what is asked some times a second"),
+        (replace(SERVER, policy="allkeys-lru"), "warn", "when its memory is full it removes any key (allkeys-lru)"),
+        (replace(SERVER, told=False), "warn", "it does not tell which server it is (INFO)"),
+        (PaceServer("redis://h:6379/0", "connection refused"), "fail", "redis://h:6379/0: connection refused"),
+        (PaceServer("redis://h:6379/0", "one more package: pip install x", missing=True), "fail", "one more package"),
+    ],
+)
+def test_the_server_that_keeps_the_pace(server: PaceServer, worth: str, said: str) -> None:
+    """How it answers, and what would make uploads wait."""
+    found = seen(judge_pace(server))
+    assert worth == found[0]
+    assert said in found[1]
 
 
 FINDINGS = [

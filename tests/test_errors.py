@@ -23,6 +23,7 @@ EXIT_CODES = {
     "CredentialsRejected": 3,
     "DestinationWrong": 3,
     "AccountRefused": 3,
+    "PaceLost": 3,
     "ServiceUnavailable": 3,
     "TooManyFailures": 3,
     "Interrupted": 3,

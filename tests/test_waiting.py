@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,7 +15,7 @@ from moe_bulk.errors import Interrupted
 from moe_bulk.lanes import Lanes
 from moe_bulk.uploader import Uploader
 from moe_bulk.users import UserLimits, Users
-from moe_bulk.waiting import Waits
+from moe_bulk.waiting import Standstill, Waits, waits_for
 from tests.fake_service import CREDENTIALS, accept, answer, device, devices
 from tests.runs import FAST, deliver
 from tests.virtual import run_virtually
@@ -92,6 +93,15 @@ def test_a_pause(out: Path) -> None:
     seen = seen_in(devices(300), out, unavailable(5.0, again), rate=SLOW)
     assert {Waits.PAUSE} == between(6.0, 29.0, seen)
     assert Waits.PACE in between(35.0, 60.0, seen)
+
+
+@pytest.mark.parametrize(("gate", "redis", "expected"), [("slot", True, Waits.REDIS), ("slot", False, Waits.PACE)])
+def test_redis(gate: str, redis: bool, expected: Waits) -> None:  # noqa: FBT001
+    """A slot that does not come because of the Redis server is not the limit's affair."""
+    engine: Any = SimpleNamespace(outage=False, in_flight=0, most_in_flight=9, gate=gate)
+    assert expected is waits_for(
+        engine, Standstill(stopping=False, paused=False, redis=redis, read_out=False, settled=False)
+    )
 
 
 def test_an_outage(out: Path) -> None:

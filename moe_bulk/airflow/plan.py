@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moe_bulk.config import Credentials
+    from moe_bulk.pacing.sharing import PaceOf
     from moe_bulk.reuse import IfChanged
-    from moe_bulk.uploader import PaceOf
 
 _GROUPS = (Pacing, Input, Changes, Output, Destination)
 

@@ -16,6 +16,7 @@ from moe_bulk.streams import Unbreakable
 if TYPE_CHECKING:
     from moe_bulk.config import Credentials
     from moe_bulk.doctor import Finding
+    from moe_bulk.pacing.sharing import PaceOf
 
 WIDEST = 100
 
@@ -52,11 +53,16 @@ def doctor(
         in_flight=in_flight_of(destination, load.in_flight),
         ca_bundle=destination.ca_bundle,
     )
+    from moe_bulk.pacing.address import pace_said  # noqa: PLC0415  --help needs no pacing
+
+    pace = pace_said(load.pace, None, sys.argv)
     credentials = real_credentials(destination)
-    return asyncio.run(_examine(credentials, rate, network, as_json=json))
+    return asyncio.run(_examine(credentials, rate, network, pace, as_json=json))
 
 
-async def _examine(credentials: Credentials | None, rate: Rate, network: Network, *, as_json: bool) -> int:
+async def _examine(
+    credentials: Credentials | None, rate: Rate, network: Network, pace: PaceOf, *, as_json: bool
+) -> int:
     from moe_bulk import doctor as room  # noqa: PLC0415  brings the HTTP stack
 
     out, width = Unbreakable(sys.stdout), min(shutil.get_terminal_size().columns, WIDEST)
@@ -66,7 +72,7 @@ async def _examine(credentials: Credentials | None, rate: Rate, network: Network
             out.say(room.as_text(finding, width))
 
     async with AsyncExitStack() as stack:
-        findings = await room.examine(credentials or await stand_in(stack, rate), rate, network, tell)
+        findings = await room.examine(credentials or await stand_in(stack, rate), rate, network, tell, pace)
     if as_json:
         import orjson  # noqa: PLC0415
 

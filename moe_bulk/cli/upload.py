@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from moe_bulk.config import Credentials
     from moe_bulk.known import ChangedOnly
     from moe_bulk.metrics import MetricsFile
-    from moe_bulk.uploader import PaceOf
+    from moe_bulk.pacing.sharing import PaceOf
 
 
 @app.command(
@@ -86,7 +86,10 @@ class _Upload:
         self._output = output
         self._rate = Rate.parse(pacing.rate)
         # Nobody else can send to a sandbox that is embedded in this process.
-        self._pace: PaceOf = "process" if destination.sandbox else pacing.pace
+        from moe_bulk.pacing.address import pace_said  # noqa: PLC0415  --help needs no pacing
+
+        pace = pace_said(pacing.pace, pacing.pace_fallback, sys.argv)
+        self._pace: PaceOf = "process" if destination.sandbox else pace
         self._retry = Retry(tries=pacing.tries, outage_limit=parse_duration(pacing.outage_limit))
         in_flight = in_flight_of(destination, pacing.in_flight)
         self._network = Network(
@@ -144,7 +147,9 @@ class _Upload:
             return summary["exit_code"]
 
     def _plan(self, credentials: Credentials) -> str:
-        shared = ", shared with your other uploads here" if self._pace == "host" else ""
+        shared = {"host": ", shared with your other uploads here", "process": ""}.get(
+            str(self._pace), f", shared through {self._pace}"
+        )
         return (
             f"Sending to {credentials.host} as {credentials.workspace_id}: at most {self._rate}{shared}, "
             f"{self._network.most_in_flight} in flight, {self._network.timeout:g} s a request, "

@@ -106,3 +106,22 @@ class StateFolder:
     path: Path
     trouble: str = ""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PaceServer:
+    """The Redis server that keeps the pace, as an upload would find it.
+
+    `place` is its URL without a password; `trouble` why an upload would not get on with it, `missing` where that is a
+    package which is not installed. `seconds` says how long its answers took, `policy` what it does when its memory is
+    full; `told` is False where it tells nothing of itself. `wait` is for how many seconds a first upload waits.
+    """
+
+    place: str
+    trouble: str = ""
+    missing: bool = False
+    seconds: tuple[float, ...] = ()
+    version: str = ""
+    policy: str = ""
+    told: bool = True
+    wait: float = 0.0

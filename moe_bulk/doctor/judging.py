@@ -6,6 +6,7 @@ import math
 from statistics import median
 from typing import TYPE_CHECKING
 
+from moe_bulk.amounts import duration
 from moe_bulk.config import DEFAULT_IN_FLIGHT, FILES_KEPT_FREE
 from moe_bulk.doctor.findings import Finding, Worth
 from moe_bulk.outcome import Verdict
@@ -13,7 +14,7 @@ from moe_bulk.outcome import Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from moe_bulk.doctor.findings import Certificate, Plan, Reached, StateFolder, Tried
+    from moe_bulk.doctor.findings import Certificate, PaceServer, Plan, Reached, StateFolder, Tried
     from moe_bulk.outcome import Outcome
 
 ENDS_SOON = 14 * 86400.0
@@ -24,6 +25,9 @@ CLOCK_OFF = 5.0
 
 DATE_IS_WHOLE = 0.5
 """A Date header leaves out the fraction of its second: its moment is half a second later, give or take as much."""
+
+SLOW_PACE = 0.25
+"""Seconds: half of what an upload holds in slots."""
 
 _OK, _WARN, _FAIL = Worth.OK, Worth.WARN, Worth.FAIL
 _UNTRUSTED = frozenset({"certificate refused", "TLS failure"})
@@ -239,6 +243,42 @@ def judge_state(state: StateFolder) -> Finding:
     if state.notes:
         return Finding("state folder", _WARN, "; ".join((said, *state.notes)), "wait for that long", figures)
     return Finding("state folder", _OK, said, figures=figures)
+
+
+def judge_pace(server: PaceServer) -> Finding:
+    """Whether the Redis server can keep the pace of several hosts."""
+    if server.trouble:
+        said, _, remedy = (
+            server.trouble.partition(": ") if server.missing else (f"{server.place}: {server.trouble}", "", "")
+        )
+        remedy = remedy or "see that it runs, and correct --pace or MOE_BULK_PACE; until then an upload sends nothing"
+        return Finding("pace", _FAIL, said, remedy, {"place": server.place})
+    middle, worst = median(server.seconds), max(server.seconds)
+    figures: dict[str, object] = {"place": server.place, "median_ms": round(middle * 1000, 1)}
+    figures |= {
+        "worst_ms": round(worst * 1000, 1),
+        "version": server.version or None,
+        "first_wait_seconds": server.wait,
+    }
+    said = f"{server.place} answers in {_ms(middle)}, at worst {_ms(worst)} of {len(server.seconds)}"
+    if server.wait:
+        said += f"; it does not know this workspace yet: a first upload waits for {duration(server.wait)}"
+    for wrong, what, remedy in (
+        (worst > SLOW_PACE, "that is long for what is asked some times a second", "a server nearer to this machine"),
+        (
+            server.policy.startswith("allkeys"),
+            f"when its memory is full it removes any key ({server.policy}): then all uploads wait for as long",
+            "a server with maxmemory-policy noeviction, or volatile-ttl",
+        ),
+        (
+            not server.told,
+            "it does not tell which server it is (INFO): an older state of it, come back, may go unnoticed",
+            "let this user call INFO",
+        ),
+    ):
+        if wrong:
+            return Finding("pace", _WARN, f"{said}; {what}", remedy, figures)
+    return Finding("pace", _OK, said, figures=figures)
 
 
 def _ms(seconds: float) -> str:

@@ -23,6 +23,7 @@ from moe_bulk.doctor import judging
 from moe_bulk.doctor.findings import Certificate, Finding, Plan, Reached, StateFolder, Tried, Worth
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Verdict
+from moe_bulk.pacing.address import RedisPace
 from moe_bulk.pacing.host import HostWindow
 from moe_bulk.pacing.windowfile import state_folder, window_path
 from moe_bulk.wire import clean
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from moe_bulk.config import Credentials, Network, Rate
+    from moe_bulk.pacing.sharing import PaceOf
 
 REQUESTS = 10
 """Test connections in all: one with a new connection, the others over that."""
@@ -39,7 +41,11 @@ LIMIT_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-rese
 
 
 async def examine(
-    credentials: Credentials, rate: Rate, network: Network, tell: Callable[[Finding], None]
+    credentials: Credentials,
+    rate: Rate,
+    network: Network,
+    tell: Callable[[Finding], None],
+    pace: PaceOf = "host",
 ) -> list[Finding]:
     """Look at everything that an upload with these settings needs, and `tell` each finding as it is made.
 
@@ -61,7 +67,12 @@ async def examine(
         for judge in _OF_ANSWERS:
             found(judge(plan, tried))
     found(judging.judge_files(plan))
-    found(judging.judge_state(look_at_state(credentials, rate, plan.timeout)))
+    if isinstance(pace, RedisPace):
+        from moe_bulk.doctor.pace import look_at_pace  # noqa: PLC0415  for those who share through Redis only
+
+        found(judging.judge_pace(await look_at_pace(pace, credentials, rate, network)))
+    else:
+        found(judging.judge_state(look_at_state(credentials, rate, plan.timeout)))
     return findings
 
 

@@ -1,0 +1,300 @@
+"""Processes that share one limit through Redis: how much of it is used, the worst window, and what it costs.
+
+    python benchmarks/redis_pace.py --processes 3 10 --rates 10000/min 600000/min --seconds 150
+
+A Redis server is started on a port of its own, with nothing in it but a workspace that it has known for long. The
+processes only draw slots and note when each request would be sent and answered: 600,000 a minute are more than two
+cores can deliver over HTTP, and what is measured is the pace. Windows are counted from all their notes together, by
+the machine's one clock. `--uploads` measures the real command line against a local server in their place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from machine import describe, load, loopback_environment
+from measure import busiest, serving, table
+from records import API_KEY, WORKSPACE, write_records
+
+from moe_bulk import Rate
+from moe_bulk.clock import Clock, boot_seconds
+from moe_bulk.pacing.address import RedisPace
+from moe_bulk.pacing.courier import Courier, RedisStore
+from moe_bulk.pacing.remote import RemoteWindow
+from moe_bulk.pacing.reservations import LEAVES, Call, Terms, key_of, script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TIMEOUT, PATIENCE = 30.0, 1800.0
+SPREAD = 0.2
+HEAD = (
+    *("processes", "limit", "used", "worst window: sent", "any moment", "calls a request", "Redis: CPU µs a call"),
+    *("of a core", "a process: CPU µs a request"),
+)
+
+LEGEND = """\
+used            requests, as a share of what the limit allows, from the end of the first window on
+worst window    the most requests that were sent in any window of the limit's length, wherever it starts
+any moment      the same, each request counted at whichever moment between its sending and its answer is the worst
+calls           questions to Redis for each request, all of them: joining, heartbeats and leaving included"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What so many processes made of a limit together."""
+
+    processes: int
+    rate: Rate
+    sent: array[float]
+    answered: array[float]
+    calls: int
+    redis_cpu: float
+    seconds: float
+    cpu: float | None
+
+    def row(self) -> tuple[str, ...]:
+        """Its line in the table."""
+        begun, last = min(self.sent) + self.rate.per, max(self.sent)
+        used = sum(at >= begun for at in self.sent) / ((last - begun) * self.rate.per_second)
+        return (
+            str(self.processes),
+            str(self.rate),
+            f"{used:.2%}",
+            f"{busiest(zip(self.sent, self.sent, strict=True), self.rate.per):,}",
+            f"{busiest(zip(self.sent, self.answered, strict=True), self.rate.per):,}",
+            f"{self.calls / len(self.sent):.4f}",
+            f"{self.redis_cpu / self.calls * 1e6:,.0f}",
+            f"{self.redis_cpu / self.seconds:.1%}",
+            "-" if self.cpu is None else f"{self.cpu / len(self.sent) * 1e6:,.0f}",
+        )
+
+
+# --- a server ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def redis_running() -> Iterator[int]:
+    """Run a Redis server while the block is open; its port."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise SystemExit("there is no redis-server here: install Redis or Valkey")
+    with tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-") as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+        free.close()
+        words = [
+            program,
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            folder,
+            "--save",
+            "",
+            "--loglevel",
+            "warning",
+        ]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL) as server:
+            try:
+                _wait(port)
+                yield port
+            finally:
+                server.terminate()
+
+
+def _wait(port: int) -> None:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit("the Redis server does not start")
+
+
+def know(port: int, key: str, rate: Rate) -> None:
+    """Let the server know the workspace since long ago, or it would send nothing for a whole window."""
+    import redis  # noqa: PLC0415  its absence is told by the pace itself
+
+    terms = Terms("before", rate, TIMEOUT)
+    with redis.Redis(port=port) as client:
+        carry_out = client.register_script(script())
+        for want in (0, LEAVES):
+            carry_out(keys=[key], args=Call(want=want).words(terms))
+        client.hset(key, "blocked", "0")
+        client.config_resetstat()
+
+
+def spent(port: int) -> tuple[int, float]:
+    """Scripts that were carried out since, and CPU seconds of the server so far."""
+    import redis  # noqa: PLC0415
+
+    with redis.Redis(port=port) as client:
+        calls = client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
+        cpu = client.info("cpu")
+    return int(calls), float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
+
+
+# --- processes that draw slots ----------------------------------------------------------------------------------------
+
+
+async def draw(job: dict[str, Any]) -> dict[str, Any]:
+    """Draw slots for so long, as many as there are; each is answered after the latency."""
+    rate, clock = Rate(job["limit"], job["per"]), Clock(boot_seconds, 0.0)
+    terms = Terms(os.urandom(8).hex(), rate, TIMEOUT)
+    window = RemoteWindow(terms, "redis", PATIENCE, clock.now())
+    courier = Courier(window, RedisStore(RedisPace(f"redis://127.0.0.1:{job['port']}"), job["key"], terms), clock)
+    await courier.join()
+    carrying = asyncio.create_task(courier.run(lambda error: sys.exit(str(error))))
+    sent, answered = array("d"), array("d")
+    waiting: deque[tuple[float, Any]] = deque()
+    draw_latency = random.Random(os.getpid()).uniform
+    until = clock.now() + job["seconds"]
+    while (now := clock.now()) < until or waiting:
+        while waiting and waiting[0][0] <= now:
+            _, slot = waiting.popleft()
+            window.answered(slot, now)
+        for _ in range(100):
+            if now >= until or (slot := window.take(now)) is None:
+                break
+            over = now + job["latency"] * draw_latency(1 - SPREAD, 1 + SPREAD)
+            over = max(over, waiting[-1][0]) if waiting else over
+            sent.append(now)
+            answered.append(over)
+            waiting.append((over, slot))
+            now = clock.now()
+        free = window.free_at(now)
+        await asyncio.sleep(0 if free <= now else min(free - now, 0.001))
+    carrying.cancel()
+    await courier.leave()
+    folder = Path(job["folder"])
+    (folder / f"{os.getpid()}.sent").write_bytes(sent.tobytes())
+    (folder / f"{os.getpid()}.answered").write_bytes(answered.tobytes())
+    return {"cpu": time.process_time()}
+
+
+def drawing(processes: int, rate: Rate, seconds: float, latency: float) -> Found:
+    """Let so many processes draw slots."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-")))
+        port = stack.enter_context(redis_running())
+        key = key_of("benchmark:443", WORKSPACE)
+        know(port, key, rate)
+        job = {"limit": rate.limit, "per": rate.per, "port": port, "key": key, "seconds": seconds, "latency": latency}
+        _, before = spent(port)
+        words = [sys.executable, __file__, "--draw", json.dumps({**job, "folder": str(folder)})]
+        running = [
+            stack.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, env=loopback_environment()))
+            for _ in range(processes)
+        ]
+        told = [json.loads(process.communicate(timeout=seconds + 60)[0]) for process in running]
+        calls, after = spent(port)
+        sent, answered = (_read(folder, kind) for kind in ("sent", "answered"))
+        cpu = sum(each["cpu"] for each in told)
+    return Found(processes, rate, sent, answered, calls, after - before, seconds, cpu)
+
+
+def _read(folder: Path, kind: str) -> array[float]:
+    found = array("d")
+    for path in sorted(folder.glob(f"*.{kind}")):
+        found.frombytes(path.read_bytes())
+    return found
+
+
+# --- real uploads -----------------------------------------------------------------------------------------------------
+
+
+def uploading(processes: int, rate: Rate, seconds: float, latency: float) -> Found:
+    """Let so many real uploads deliver to a local server; what it noted counts."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-")))
+        server = stack.enter_context(serving(latency, SPREAD))
+        port = stack.enter_context(redis_running())
+        know(port, key_of(server.url.removeprefix("http://"), WORKSPACE), rate)
+        _, before = spent(port)
+        count = math.ceil(rate.per_second * seconds * 1.5 / processes) + 1000
+        running = [
+            stack.enter_context(_upload(each, count, folder, server.url, f"redis://127.0.0.1:{port}", rate))
+            for each in range(processes)
+        ]
+        time.sleep(seconds)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait(timeout=60)
+        calls, after = spent(port)
+        report = server.report()
+    answers = report.answers[: len(report.arrivals)]
+    return Found(
+        processes, rate, array("d", report.arrivals), array("d", answers), calls, after - before, seconds, None
+    )
+
+
+def _upload(number: int, count: int, folder: Path, url: str, pace: str, rate: Rate) -> subprocess.Popen[bytes]:
+    source = write_records(folder / f"devices-{number}.csv", count, number * count)
+    environment = loopback_environment() | {
+        "MOENGAGE_WORKSPACE_ID": WORKSPACE,
+        "MOENGAGE_API_KEY": API_KEY,
+        "MOENGAGE_BASE_URL": url,
+        "MOE_BULK_PACE": pace,
+    }
+    command = [sys.executable, "-m", "moe_bulk", "upload", str(source), "--quiet", "--rate", str(rate)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, nargs="+", default=[3, 10])
+    parser.add_argument("--rates", type=Rate.parse, nargs="+", default=[Rate(10_000, 60.0), Rate(600_000, 60.0)])
+    parser.add_argument("--seconds", type=float, default=150.0, help="for each line; default 150")
+    parser.add_argument("--latency", type=float, default=50.0, metavar="MS", help="default 50, give or take a fifth")
+    parser.add_argument("--uploads", action="store_true", help="the real command line, not processes that draw slots")
+    parser.add_argument("--draw", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.draw is None and options.seconds < 2 * max(rate.per for rate in options.rates):
+        parser.error("it takes two windows at least")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = arguments(argv)
+    if options.draw is not None:
+        print(json.dumps(asyncio.run(draw(options.draw))))
+        return
+    what = "real uploads" if options.uploads else "processes that draw slots and send nothing"
+    print(f"{describe()}\n\n{LEGEND}\n\n{what}, {options.seconds:g} s each, answers after {options.latency:g} ms ± 20%")
+    measure, found, before = uploading if options.uploads else drawing, [], load()
+    for rate in options.rates:
+        found += [measure(each, rate, options.seconds, options.latency / 1000) for each in options.processes]
+    print(f"load average {before} before, {load()} after\n")
+    print(table(HEAD, [each.row() for each in found]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+-- Who may send, and when: reservations of a limit that processes on any number of machines share.
+--
+-- KEYS[1] is a hash. `gen` and `turn` tell one life of it from another and one call from the next; `server` is the
+-- server that wrote it; `next` is when the next request's turn is; `blocked` until when nothing may be sent because what
+-- was sent before is not known; `members` are the processes at work. Each number N is a bin: so many requests that the
+-- service can have received by N * width at the latest. Those of bins up to `cut` have passed, `held` are in the others.
+-- All times are microseconds of this server's clock.
+--
+-- A slot is granted for a moment `due` only where the requests that end later than one window before `due` leave room
+-- for it. It counts until the end that it can have at most, and until its true end once that is reported. So no window
+-- holds more than the limit, whatever the network does and whoever dies: `pacing/reservations.py` has the proof.
+local SCHEDULED = 0.98 -- of the limit at most
+local BINS_A_WINDOW, FINEST = 512, 1000
+local CREDIT = 250000 -- unused pace that may be caught up
+local STALE = 10000000 -- without a sign of it a process is not at work: it was killed, or is cut off
+local SET_BACK = 1000000 -- a clock that was set back by more than this means nothing any more
+local MANY = 2000
+local KEPT = 30 * 86400 * 1000 -- milliseconds
+
+local key, me, known, known_turn = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local limit, per, hold, tail = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local share, away = tonumber(ARGV[8]), tonumber(ARGV[9])
+local want, quiet, again = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+
+local function text(number) return string.format('%.0f', number) end
+
+local function server_id()
+  local told = redis.pcall('INFO', 'server')
+  return type(told) == 'string' and string.match(told, 'run_id:(%w+)') or 'unknown'
+end
+
+local clock = redis.call('TIME')
+local told = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local width = math.max(FINEST, math.ceil(per / BINS_A_WINDOW))
+local horizon = math.max(math.floor(per / 12), 1000000)
+local server = server_id()
+
+local names = {'gen', 'turn', 'server', 'per', 'cut', 'held', 'newest', 'next', 'at', 'born', 'blocked', 'members'}
+local stored, s = redis.call('HMGET', key, unpack(names)), {}
+for at, name in ipairs(names) do s[name] = stored[at] or nil end
+for _, name in ipairs({'turn', 'per', 'cut', 'held', 'newest', 'next', 'at', 'born', 'blocked'}) do s[name] = tonumber(s[name]) end
+local members = s.members and cjson.decode(s.members) or {}
+local now = math.max(told, s.at or 0)
+
+local function is_live(member) return now - member.seen * 1000 <= STALE end
+
+-- is it still what it was? -------------------------------------------------------------------------------------------
+local why = ''
+if not s.gen then why = 'empty'
+elseif s.server ~= server then why = 'restarted'
+elseif known == s.gen and s.turn < known_turn then why = 'set back'
+elseif known == s.gen and again ~= '' then why = again
+elseif told < s.at - SET_BACK then why = 'clock'
+elseif s.per ~= per then
+  local kept
+  for id, member in pairs(members) do
+    if id ~= me and is_live(member) then kept = math.min(kept or member.limit, member.limit) end
+  end
+  if kept then return {'per', text(told), s.gen, text(s.turn), '', text(s.per), text(kept)} end
+  why = 'per'
+end
+if why ~= '' then
+  local whole = hold + tail
+  for _, member in pairs(members) do whole = math.max(whole, hold + member.tail) end
+  local blocked = told + whole + horizon
+  if why == 'per' then blocked = math.max(s.blocked, s.newest * math.max(FINEST, math.ceil(s.per / BINS_A_WINDOW)) + hold) end
+  redis.call('DEL', key)
+  members, now = {}, told
+  s = {gen = me .. '.' .. text(told), turn = 0, cut = math.floor((told - CREDIT - hold) / width), held = 0, newest = 0,
+    next = told, born = told, blocked = blocked}
+end
+if known ~= '' and known ~= s.gen and quiet >= 0 then -- it sent what this life of the hash knows nothing of
+  s.blocked = math.max(s.blocked, now - quiet + hold + tail)
+end
+
+-- bins ---------------------------------------------------------------------------------------------------------------
+local bins = {} -- those that were read or changed
+local function read(first, last)
+  for from = first, last, 1000 do
+    local wanted = {}
+    for bin = from, math.min(last, from + 999) do wanted[#wanted + 1] = text(bin) end
+    local found = redis.call('HMGET', key, unpack(wanted))
+    for at, count in ipairs(found) do bins[from + at - 1] = tonumber(count or 0) or 0 end
+  end
+end
+
+local passed = math.floor((now - CREDIT - hold) / width)
+if passed > s.cut then
+  local gone, last = {}, math.min(passed, s.newest)
+  if last - s.cut > MANY then
+    local all = redis.call('HGETALL', key)
+    for at = 1, #all, 2 do
+      local bin = tonumber(all[at])
+      if bin and bin <= last then bins[bin] = tonumber(all[at + 1]); gone[#gone + 1] = bin end
+    end
+  elseif last > s.cut then
+    read(s.cut + 1, last)
+    for bin = s.cut + 1, last do if bins[bin] > 0 then gone[#gone + 1] = bin end end
+  end
+  for from = 1, #gone, 1000 do
+    local fields = {}
+    for at = from, math.min(#gone, from + 999) do
+      s.held = s.held - bins[gone[at]]
+      fields[#fields + 1] = text(gone[at])
+    end
+    redis.call('HDEL', key, unpack(fields))
+  end
+  s.cut = passed
+end
+
+local function change(bin, by)
+  if bin <= s.cut then return end
+  local before = bins[bin] or tonumber(redis.call('HGET', key, text(bin)) or 0) or 0
+  local after = math.max(0, before + by)
+  bins[bin], s.held, s.newest = after, s.held + after - before, math.max(s.newest, bin)
+  if after > 0 then redis.call('HSET', key, text(bin), text(after)) else redis.call('HDEL', key, text(bin)) end
+end
+
+-- what the caller has to tell: which of its requests end when; once, however often it says so -------------------------
+local heard, unused, at = members[me] and members[me].report or 0, 0, 13
+while at < #ARGV do -- a report: its number, how many slots came to nothing, how many bins follow, each with its change
+  local report, pairs_end = tonumber(ARGV[at]), at + 2 + 2 * tonumber(ARGV[at + 2])
+  if report > heard then
+    heard, unused = report, unused + tonumber(ARGV[at + 1])
+    for each = at + 3, pairs_end, 2 do
+      local bin, by = tonumber(ARGV[each]), tonumber(ARGV[each + 1])
+      if by > 0 or known == s.gen then change(bin, by) end
+    end
+  end
+  at = pairs_end + 1
+end
+
+-- who is at work, and what is left for them ---------------------------------------------------------------------------
+if want < 0 then -- it leaves
+  members[me] = nil
+else
+  members[me] = {limit = limit, tail = tail, share = share, away = away, seen = math.floor(now / 1000),
+    report = heard}
+end
+-- A member is remembered until everything that it can have sent has passed; one that may send a share of its own while
+-- it is cut off keeps that share until then, and so do those that a hash which lost its memory does not know.
+local base, longest, peers, count, reserved, unknown, young = limit, tail, 0, 0, 0, 0, {}
+for id, member in pairs(members) do
+  local part, lasts = member.share > 0 and math.ceil(member.limit / member.share) or 0, member.away + horizon + hold + member.tail
+  if is_live(member) then
+    base, longest, peers = math.min(base, member.limit), math.max(longest, member.tail), peers + 1
+  elseif now < member.seen * 1000 + lasts then
+    reserved = reserved + part
+  else
+    members[id] = nil
+  end
+  if members[id] then
+    count = count + 1
+    if now < s.born + lasts then young[#young + 1] = {member.share, part} end
+  end
+end
+for _, each in ipairs(young) do unknown = math.max(unknown, (each[1] - count) * each[2]) end
+local cap = math.max(0, base - reserved - unknown)
+
+-- grant --------------------------------------------------------------------------------------------------------------
+local step = per / (SCHEDULED * math.max(1, cap))
+local far = now + horizon
+local start = math.max(s.next - unused * step, now - CREDIT)
+s.next = start
+local due, retry = math.max(start, s.blocked), now + math.floor(horizon / 4)
+local runs, granted = {}, 0
+if want > 0 and cap > 0 and due > far then
+  retry = math.ceil(due) - math.floor(horizon / 2)
+elseif want > 0 and cap > 0 then
+  local last = math.floor((far - hold) / width)
+  read(s.cut + 1, last)
+  local edge, ending = s.cut, s.held
+  while granted < want and due <= far do
+    local to = math.min(last, math.floor((due - hold) / width))
+    while edge < to do
+      edge = edge + 1
+      ending = ending - bins[edge]
+    end
+    local room = cap - ending - granted
+    if room > 0 then
+      local number = math.min(room, want - granted, math.floor((far - due) / step) + 1)
+      local final = due + (number - 1) * step
+      local bin = math.ceil((final + tail) / width)
+      for _, each in ipairs({math.ceil(due), math.ceil(final), number, bin}) do runs[#runs + 1] = text(each) end
+      change(bin, number)
+      granted, due = granted + number, due + number * step
+      s.next = due
+    else -- the next moment at which some have passed
+      edge = edge + 1
+      while edge < last and bins[edge] == 0 do edge = edge + 1 end
+      due = edge <= last and math.max(due, edge * width + hold) or far + 1
+      if edge <= last then ending = ending - bins[edge] end
+    end
+  end
+end
+
+redis.call('HSET', key, 'gen', s.gen, 'turn', text(s.turn + 1), 'server', server, 'per', text(per), 'cut', text(s.cut),
+  'held', text(s.held), 'newest', text(s.newest), 'next', text(s.next), 'at', text(now), 'born', text(s.born),
+  'blocked', text(s.blocked), 'members', cjson.encode(members))
+redis.call('PEXPIRE', key, KEPT)
+local reply = {'ok', text(told), s.gen, text(s.turn + 1), why}
+for _, each in ipairs({width, cap, peers, s.blocked, retry, longest}) do reply[#reply + 1] = text(each) end
+for _, each in ipairs(runs) do reply[#reply + 1] = each end
+return reply
