@@ -80,17 +80,18 @@ ROOMS = """
     run               awaits
     checking
     view
+    settings
     chronicle         awaits
     feeding           awaits
     screening         awaits
     uploader          awaits
+    spark             awaits
     doctor            awaits
     meter
     screen
     progress          awaits
     metrics           awaits
     sandbox           awaits
-    settings
     jsonlog
     display           awaits
     options
@@ -100,6 +101,8 @@ ROOMS = """
 DECIDES_ALL_THE_SAME = {
     *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
     *("intake.files", "intake.reading"),
+    *("spark", "spark.access", "spark.attempts", "spark.datasource", "spark.merging", "spark.order"),
+    *("spark.places", "spark.plan", "spark.rules", "spark.sampling", "spark.settings", "spark.shelf"),
     *("doctor", "doctor.findings", "doctor.judging", "doctor.telling"),
 }
 """Rooms inside a room that awaits, which do not themselves."""
