@@ -101,7 +101,7 @@ ROOMS = """
 DECIDES_ALL_THE_SAME = {
     *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
     *("intake.files", "intake.reading"),
-    *("spark", "spark.access", "spark.attempts", "spark.datasource", "spark.merging", "spark.order"),
+    *("spark", "spark.access", "spark.attempts", "spark.datasource", "spark.merging", "spark.mirror", "spark.order"),
     *("spark.places", "spark.plan", "spark.rules", "spark.sampling", "spark.settings", "spark.shelf"),
     *("doctor", "doctor.findings", "doctor.judging", "doctor.telling"),
 }

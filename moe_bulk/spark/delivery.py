@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     MakeUploader = Callable[[Workspace, Settings], Uploader]
 
-KEEP_SECONDS = 5.0
-"""How often what was written is brought where it belongs, where that is not on this host."""
+KEEP_SECONDS = 10.0
+"""How often what was written is copied where it belongs, where that is an object store."""
 
 IN_FLIGHT_EACH = 64
 """Requests on their way for each of many workspaces, which share one task's open files: 167 a second at 380 ms."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from moe_bulk.spark.attempts import take_over
+from moe_bulk.spark.mirror import MirroredPlace
 from moe_bulk.spark.shelf import LocalShelf
 
 if TYPE_CHECKING:
@@ -16,17 +17,12 @@ if TYPE_CHECKING:
 class Place(Protocol):
     """A run folder on this host for one attempt, and how what is written there gets where it belongs."""
 
-    @property
-    def folder(self) -> Path:
-        """Where the upload writes."""
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt at the partition it is, counted from 0."""
-
-    @property
-    def where(self) -> str:
-        """Where people find it."""
+    folder: Path
+    """Where the upload writes."""
+    attempt: int
+    """Which attempt at the partition it is, counted from 0."""
+    where: str
+    """Where people find it."""
 
     def keep(self) -> None:
         """Bring what is new where it belongs; to be called again and again, in a thread.
@@ -44,11 +40,7 @@ class LocalPlace:
     def __init__(self, folder: Path, attempt: int) -> None:
         self.folder = folder
         self.attempt = attempt
-
-    @property
-    def where(self) -> str:
-        """Where people find it."""
-        return str(self.folder)
+        self.where = str(folder)
 
     def keep(self) -> None:
         """There is nothing to do."""
@@ -61,4 +53,4 @@ def take_place(shelf: Shelf, folder: str, partition: int) -> Place:
     """The place for the next attempt at a partition, within a folder of the shelf, with what the one before left."""
     if isinstance(shelf, LocalShelf):
         return LocalPlace(*take_over(shelf.root / folder, partition))
-    raise NotImplementedError
+    return MirroredPlace.take_over(shelf, folder, partition)
