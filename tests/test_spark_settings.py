@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from moe_bulk.config import FailureLimit, Rate
-from moe_bulk.errors import ConfigError
+from moe_bulk.errors import ConfigError, SourceError
 from moe_bulk.spark.settings import Settings, read_options
 
 NAMES = ("customer_id", "device_id", "platform", "push_id", "updated_at")
@@ -100,6 +100,12 @@ def test_a_column_that_is_not_there_is_told_before_the_job_begins(
     with pytest.raises(ConfigError) as refused:
         read_options({"out": "/a", **said}, names)
     assert why in str(refused.value)
+
+
+def test_a_column_that_stands_twice_is_refused() -> None:
+    """A row could hold only one of them."""
+    with pytest.raises(SourceError, match="names the column 'push_id' twice"):
+        read_options({"out": "/a"}, (*NAMES, "push_id"))
 
 
 def test_a_column_may_lie_in_a_struct_or_come_from_a_preset() -> None:

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 _ATTEMPT = re.compile(r"part-([0-9]{5,})-attempt-([0-9]+)\.run")
 _ALONE = re.compile(r"part-([0-9]{5,})\.alone")
 
-PATIENCE = 60.0
-"""Seconds that an attempt waits for the one before it, which Spark has given up, to end."""
+PATIENCE = 900.0
+"""Seconds that an attempt waits for the one before it, which Spark has given up, to end.
+
+Where a stage is begun again for a lost shuffle file, Spark lets its tasks that are at work come to their end.
+"""
 
 
 def run_name(run_id: str | None, task: Task) -> str:
@@ -84,7 +87,7 @@ def take_over(parent: Path, partition: int, wait: Callable[[float], bool] = _wai
     """The run folder for the next attempt at a partition, and its number.
 
     The folder of the attempt before is given the new name, so that the run in it goes on. Raises RunHeld where that
-    attempt is still at work after a minute: then Spark tries once more.
+    attempt is still at work after a quarter of an hour: then Spark tries once more.
     """
     waited = 0.0
     with telling(parent):

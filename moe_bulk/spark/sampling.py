@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import struct
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -11,18 +12,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KEPT = 4_096
-"""Hashes that a partition tells of: 32 KB. So many different keys are compared exactly, more by this sample of them."""
+KEPT = 2_048
+"""Hashes that a partition tells of: 16 KB. So many different keys are compared exactly, more by this sample of them."""
 
 _SPACE = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The smallest hashes of a partition's keys, ascending; `whole` where they are all there are."""
+    """The smallest hashes of a partition's keys, ascending, each of eight bytes; `whole` where they are all there are.
 
-    hashes: tuple[int, ...] = ()
+    They are kept packed: a driver may hold those of thousands of partitions.
+    """
+
+    packed: bytes = b""
     whole: bool = True
+
+    @property
+    def hashes(self) -> tuple[int, ...]:
+        """The hashes as numbers."""
+        return struct.unpack(f">{len(self.packed) // 8}Q", self.packed)
 
 
 class Sampler:
@@ -56,7 +65,7 @@ class Sampler:
 
     def sample(self) -> Sample:
         """What was kept."""
-        return Sample(tuple(sorted(self._known)), self._whole)
+        return Sample(struct.pack(f">{len(self._known)}Q", *sorted(self._known)), self._whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ def in_common(samples: Sequence[Sample]) -> InCommon:
     Below the smallest end of those that were cut every sample is complete. So that part is counted, and the rest is as
     many times larger as hashes are spread evenly. A few shared keys among very many may be missed.
     """
-    cut = [sample.hashes[-1] for sample in samples if not sample.whole and sample.hashes]
+    cut = [sample.hashes[-1] for sample in samples if not sample.whole]
     below = min(cut, default=_SPACE - 1)
     counted = Counter(value for sample in samples for value in sample.hashes if value <= below)
     shared = sum(times > 1 for times in counted.values())

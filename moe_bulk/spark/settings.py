@@ -12,6 +12,7 @@ from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.device import FIELDS
 from moe_bulk.errors import ConfigError
 from moe_bulk.sources import masked
+from moe_bulk.sources.values import refuse_twins
 from moe_bulk.spark.access import Access
 from moe_bulk.spelling import did_you_mean
 
@@ -119,6 +120,7 @@ def _check_columns(columns: Columns, said: Mapping[str, str], names: Collection[
     """Refuse what names a column that the DataFrame does not have: every row would be invalid."""
     if not names:
         return
+    refuse_twins("the DataFrame", names)
     asked = {f"column.{name}": column for name, column in columns.columns.items()}
     asked |= {name: said[name] for name in ("order_by", "workspace_column") if name in said}
     if columns.in_use is None:

@@ -139,7 +139,7 @@ def test_a_job_that_fails_leaves_everything_readable(spark: SparkSession, sandbo
     found = summary_of(tmp_path / "r")
     assert (False, 3, 1) == (found["finished"], found["exit_code"], found["partitions"])
     assert "1 of its tasks told nothing" in found["warnings"][0]
-    left = written(tmp_path / "r" / "part-00000-attempt-3.run")  # Spark tried four times
+    left = written(tmp_path / "r" / "part-00000-attempt-1.run")  # Spark tried twice
     assert "stopped" in left.summary
     save(table, tmp_path, run_id="r")
     assert (True, 20) == (summary_of(tmp_path / "r")["finished"], summary_of(tmp_path / "r")["counts"]["accepted"])
