@@ -62,7 +62,7 @@ def test_the_next_attempt_has_what_the_one_before_wrote(tmp_path: Path) -> None:
     assert [folder] == list(parent.iterdir())
 
 
-def test_an_attempt_that_still_works_is_waited_for(tmp_path: Path) -> None:
+def test_an_attempt_that_still_works_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spark gave it up, and it does not know; once it has ended the next one goes on."""
     folder = tmp_path / attempt_name(0, 0)
     folder.mkdir()
@@ -77,6 +77,13 @@ def test_an_attempt_that_still_works_is_waited_for(tmp_path: Path) -> None:
         with pytest.raises(RunHeld):
             take_over(tmp_path, 0, wait)
         assert [0.0, 1.0, 2.0] == waited
+
+        seconds: list[float] = []
+        monkeypatch.setattr("time.sleep", seconds.append)
+        monkeypatch.setattr("moe_bulk.spark.attempts.PATIENCE", 5.0)
+        with pytest.raises(RunHeld):
+            take_over(tmp_path, 0)
+        assert [1.0] * 5 == seconds
 
         def end(_: float) -> bool:
             stack.close()

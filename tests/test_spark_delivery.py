@@ -11,19 +11,24 @@ import pytest
 
 from moe_bulk.errors import ConfigError, CredentialsRejected, RunRefused, RunStopped, SourceError
 from moe_bulk.spark import delivery
+from moe_bulk.spark.access import Workspace, Workspaces
 from moe_bulk.spark.delivery import deliver
+from moe_bulk.spark.plan import plan
 from moe_bulk.spark.rules import Task
 from moe_bulk.spark.settings import read_options
 from moe_bulk.spark.shelf import open_shelf
-from tests.fake_service import KEY, accept, answer, device, devices
+from tests.fake_service import KEY, accept, answer, device, devices, sandbox_in_a_thread
 from tests.runs import written
-from tests.spark_tasks import Job
+from tests.spark_tasks import ENVIRON, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import httpx
+
+    from moe_bulk.spark.settings import Settings
+    from moe_bulk.uploader import Uploader
 
 PART = "r/part-00000-attempt-{}.run"
 
@@ -156,6 +161,15 @@ def test_another_pace_is_the_uploader_s_business(tmp_path: Path, monkeypatch: py
     assert ["redis://host/0"] == asked
 
 
+def test_a_pace_that_there_is_not_is_told_without_its_password(tmp_path: Path) -> None:
+    """Spark shows what tasks raise to whoever looks."""
+    settings = read_options({"out": str(tmp_path), "run_id": "r", "pace_secret": "nowhere://:S3CR3T@host/0"})
+    workspace = Workspace(settings.access.credentials(ENVIRON))
+    with pytest.raises(ConfigError, match=r"\*\*\*@host") as refused:
+        delivery.make_uploader(workspace, settings)
+    assert "S3CR3T" not in str(refused.value)
+
+
 def test_other_settings_in_the_same_run_are_refused(tmp_path: Path) -> None:
     """With the way out."""
     job = Job(tmp_path)
@@ -271,6 +285,28 @@ def test_a_row_that_belongs_nowhere_is_told(tmp_path: Path, workspace: str | Non
     assert 90 == sum(each.counts["accepted"] for each in report.delivered)
 
 
+def test_a_bug_in_one_workspace_s_upload_is_raised_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above what others stopped for."""
+    job = many(tmp_path, lambda _: answer(401, "no"))
+    make = job.make
+
+    def breaks(workspace: Workspace, settings: Settings) -> Uploader:
+        return make(workspace, settings) if workspace.credentials.workspace_id != "Beta" else 1 // 0  # type: ignore[return-value]
+
+    monkeypatch.setattr(job, "make", breaks)
+    with pytest.raises(ZeroDivisionError):
+        job.task(ROWS)
+
+
+def test_workspaces_share_a_task_s_connections(tmp_path: Path) -> None:
+    """Each is given fewer than a single one would have, unless the option says how many."""
+    job = many(tmp_path)
+    for more, expected in (({}, delivery.IN_FLIGHT_EACH), ({"in_flight": "7"}, 7)):
+        settings = read_options({"out": "/a", **job.options, **more})
+        workspace = Workspaces(job.options["workspaces_file"], {}).find("ACME")
+        assert expected == delivery.make_uploader(workspace, settings)._network.in_flight
+
+
 def test_too_many_workspaces_in_a_task_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its connections."""
     monkeypatch.setattr("moe_bulk.spark.dividing.MOST_WORKSPACES", 2)
@@ -285,6 +321,18 @@ def test_their_order_is_watched_apart(tmp_path: Path) -> None:
 
 
 # -- before it all -----------------------------------------------------------------------------------------------------
+
+
+def test_a_task_as_spark_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the executor's environment, over a real socket, on a loop of its own."""
+    with sandbox_in_a_thread() as sandbox:
+        monkeypatch.setenv("MOENGAGE_WORKSPACE_ID", sandbox.workspace_id)
+        monkeypatch.setenv("MOENGAGE_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("MOENGAGE_BASE_URL", sandbox.url)
+        made = plan({"out": str(tmp_path), "run_id": "r"}, (), overwrite=False, stream=False)
+        report = deliver(iter(devices(30)), made.settings, Task(0, master="local[2]"), made.mark)
+        assert (30, 30) == (report.delivered[0].counts["accepted"], len(sandbox.devices))
+    written(tmp_path / PART.format(0))
 
 
 def test_an_empty_partition_leaves_nothing(tmp_path: Path) -> None:

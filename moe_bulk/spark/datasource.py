@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark import TaskContext
 from pyspark.sql.datasource import DataSource, DataSourceStreamWriter, DataSourceWriter, WriterCommitMessage
 
+from moe_bulk.errors import ConfigError
 from moe_bulk.spark.delivery import deliver
 from moe_bulk.spark.plan import Plan, end, plan
 from moe_bulk.spark.rules import REDACTED, Task
@@ -30,6 +31,10 @@ class MoEngageDataSource(DataSource):
     def name(cls) -> str:
         """What it is called in `format(…)`."""
         return "moengage"
+
+    def schema(self) -> StructType:
+        """Refuse to be read: Spark asks for it before it reads."""
+        raise ConfigError("moengage is written to, and cannot be read: MoEngage's API tells of no devices")
 
     def writer(self, schema: StructType, overwrite: bool) -> MoEngageWriter:  # noqa: FBT001  Spark's own
         """Plan a batch job, on the driver."""

@@ -15,6 +15,7 @@ import orjson
 from moe_bulk.errors import ConfigError, JournalError, RunRefused, RunStopped
 from moe_bulk.intake import Reading
 from moe_bulk.journal import RESULTS
+from moe_bulk.sources import masked
 from moe_bulk.spark.access import Workspace, Workspaces
 from moe_bulk.spark.attempts import alone_name, others_alone, run_name
 from moe_bulk.spark.dividing import divide
@@ -57,9 +58,11 @@ def make_uploader(workspace: Workspace, settings: Settings) -> Uploader:
     network = settings.network
     if settings.access.column is not None and network.in_flight is None:
         network = replace(network, in_flight=IN_FLIGHT_EACH)
-    return Uploader(
-        workspace.credentials, rate=workspace.rate or settings.rate, retry=settings.retry, network=network, **more
-    )
+    rate = workspace.rate or settings.rate
+    try:
+        return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, **more)
+    except ConfigError as error:  # it may name the pace, and Spark shows what a task raises
+        raise ConfigError(masked(str(error))) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,8 @@ def test_what_cannot_be_kept_is_refused_with_the_reason(spark: SparkSession, san
         save(table.coalesce(1), tmp_path, mode="overwrite")
     with pytest.raises(Exception, match=r"there is no option 'rat'\. Did you mean rate"):
         save(table, tmp_path, rat="1/s")
+    with pytest.raises(Exception, match="moengage is written to, and cannot be read"):
+        spark.read.format("moengage").load()
     context = spark.sparkContext
     context.setLocalProperty("spark.speculation", "true")
     try:
