@@ -42,11 +42,11 @@ def lines(shelf: Shelf, name: str = "results") -> list[dict[str, Any]]:
     state = json.loads(shelf.read(f"{PART}/attempt.json") or b"")
     found = []
     for attempt in range(state["since"], state["attempt"] + 1):
-        for each in shelf.names(f"{PART}/attempt-{attempt}"):
-            if each.startswith(name):
-                content = shelf.read(f"{PART}/attempt-{attempt}/{each}") or b""
-                assert content.endswith(b"\n")
-                found += [json.loads(line) for line in content.splitlines()]
+        names = [each for each in shelf.names(f"{PART}/attempt-{attempt}") if each.startswith(name)]
+        for each in names[: state["objects"].get(str(attempt), {}).get(f"{name}.ndjson")]:
+            content = shelf.read(f"{PART}/attempt-{attempt}/{each}") or b""
+            assert content.endswith(b"\n")
+            found += [json.loads(line) for line in content.splitlines()]
     return found
 
 
@@ -201,6 +201,34 @@ def test_an_attempt_that_was_given_up_sends_no_more(tmp_path: Path, monkeypatch:
     assert len(job.seen) < 120
     assert 1 == json.loads(shelf.read(f"{PART}/attempt.json") or b"")["attempt"]
     assert "summary.json" not in shelf.names(PART)
+
+
+def test_what_a_given_up_attempt_copies_late_does_not_count(tmp_path: Path, killed: Killed) -> None:
+    """Its rows are sent again, and have the later result; whoever goes on after that sees each row once."""
+    shelf, job = LocalShelf(tmp_path / "out"), Job(tmp_path / "out", options={"in_flight": "1"})
+    killed.run(job, devices(90), 45)
+    killed.run(job, devices(90), 0)
+    late = [json.loads(line) for line in (shelf.read(f"{PART}/attempt-0/results-000000.ndjson") or b"").splitlines()]
+    again = b"".join(json.dumps({**each, "offset": each["offset"] + 60}).encode() + b"\n" for each in late[:5])
+    shelf.write(f"{PART}/attempt-0/results-000001.ndjson", again)
+    (told,) = job.task(devices(90)).delivered
+    assert (90, 90 - len(late)) == (told.counts["accepted"], len(set(job.seen)))
+    assert set(range(90)) == {each["offset"] for each in lines(shelf)}
+    (after,) = job.task(devices(90)).delivered
+    assert told.counts == after.counts
+
+
+def test_an_attempt_that_dies_at_once_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has said that it is at work, and did not come to count what was there."""
+    shelf, job = LocalShelf(tmp_path / "out"), Job(tmp_path / "out", options={"in_flight": "1"})
+    Killed(monkeypatch).run(job, devices(80), 50)
+    copied = len(lines(shelf))
+    with monkeypatch.context() as patch:
+        patch.setattr(MirroredPlace, "_count", lambda _: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            job.task(devices(80))
+    job.task(devices(80))
+    assert (80 - copied, 80) == (len(job.seen), len(lines(shelf)))
 
 
 def test_a_store_that_takes_no_more_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,17 @@ def test_rows_in_order_are_not_told_of(rows: list[tuple[object, object]]) -> Non
     assert watched(*rows).told() is None
 
 
+def test_the_customer_may_lie_in_a_struct_or_under_another_name() -> None:
+    """As the options name it."""
+    watch = OrderWatch(("id", "user.id"), "when")
+    for row in ({"user": {"id": "a"}, "when": 2}, {"id": "b", "when": 1}, {"user": {"id": "b"}, "when": 1}):
+        watch.see(row)
+    assert watch.told() is None
+    watch.see({"user": {"id": "b"}, "when": 0})
+    assert (1, 4) == (watch.late, watch.first_late)
+    assert ".sortWithinPartitions('id', 'when')" in (watch.told() or "")
+
+
 @pytest.mark.parametrize(
     ("rows", "late", "first"),
     [

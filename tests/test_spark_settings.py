@@ -111,8 +111,9 @@ def test_a_column_that_stands_twice_is_refused() -> None:
 def test_a_column_may_lie_in_a_struct_or_come_from_a_preset() -> None:
     """Dots reach into it; a preset says itself which columns it reads."""
     said = {"out": "/a", "column.customer_id": "user.id", "column.device_id": "user.device"}
-    assert "user.id" == read_options(said, ("user", "push_id")).customer_column
-    assert read_options({"out": "/a", "preset": "segment"}, ("user_id",)).columns.in_use is not None
+    assert ("user.id",) == read_options(said, ("user", "push_id")).customer_columns
+    assert ("user_id",) == read_options({"out": "/a", "preset": "segment"}, ("user_id",)).customer_columns
+    assert ("customer_id",) == read_options({"out": "/a"}).customer_columns
 
 
 def test_a_secret_travels_to_the_tasks_and_is_told_by_nobody() -> None:

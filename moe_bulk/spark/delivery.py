@@ -112,8 +112,8 @@ async def carry_out(rows: Iterator[Mapping[str, object]], desk: Desk) -> Partiti
 def _order_watch(settings: Settings) -> OrderWatch | None:
     if settings.order_by is None:
         return None
-    columns = (settings.access.column, settings.customer_column, settings.order_by)
-    return OrderWatch(*filter(None, columns))
+    workspace = (settings.access.column,) if settings.access.column is not None else ()
+    return OrderWatch(*workspace, settings.customer_columns, settings.order_by)
 
 
 async def _one_by_one(

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
+from moe_bulk.outcome import Status
 from moe_bulk.spark.sampling import InCommon, Sample, in_common
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def merged(
         for each in report.delivered
     ]
     done = [each for _, each in parts]
-    counts: Counter[str] = Counter()
+    counts: Counter[str] = Counter({"read": 0, **{status.value: 0 for status in Status}, "unsettled": 0})
     for each in done:
         counts.update(each.counts)
     return {

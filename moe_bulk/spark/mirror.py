@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ from moe_bulk.naming import CHECKPOINT, REPORT, SUMMARY
 from moe_bulk.spark.attempts import part_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from moe_bulk.spark.shelf import Shelf
 
 MOST_BYTES = 32_000_000
@@ -40,20 +43,29 @@ _AT_THE_END = (DEAD_LETTER, SUMMARY, REPORT)
 _STATE = "attempt.json"
 
 
+@dataclass(slots=True)
+class _Past:
+    """What counts of the attempts before: those from `since` on, and of each so many objects of each file."""
+
+    since: int = 0
+    objects: dict[int, dict[str, int]] = field(default_factory=dict)
+
+
 class MirroredPlace:
     """The place of one attempt: `folder` is on this host's disk, `where` in the store.
 
-    `since` is the first attempt whose objects count: a later one than 0 where rows had to be sent again.
+    Of the attempts before, the objects count that the next one found: what came later, from an executor that did not
+    know yet that it was given up, tells of rows that were sent again. Where a run began again, none of them do.
     """
 
-    def __init__(self, shelf: Shelf, name: str, staging: Path, attempt: int, since: int) -> None:
+    def __init__(self, shelf: Shelf, name: str, staging: Path, attempt: int, past: _Past) -> None:
         self.folder = staging / f"{name.rpartition('/')[2]}.run"
         self.attempt = attempt
         self.where = shelf.where(name)
         self._shelf = shelf
         self._name = name
         self._staging = staging
-        self._since = since
+        self._past = past
         self._token = secrets.token_hex(8)
         self._copied = dict.fromkeys(_GROWING, 0)
         self._objects = dict.fromkeys(_GROWING, 0)
@@ -65,13 +77,13 @@ class MirroredPlace:
         """Make a folder on disk with what the attempts before have copied; they are over from now on."""
         name = f"{folder}/{part_name(partition)}"
         state = _state(shelf, name)
-        attempt = 0 if state is None else _number(state, "attempt") + 1
-        since = 0 if state is None else _number(state, "since")
+        attempt, past = _told(state) if state is not None else (0, _Past())
         with telling(Path(tempfile.gettempdir())):
             staging = Path(tempfile.mkdtemp(prefix="moe-bulk-spark-"))
-        place = cls(shelf, name, staging, attempt, since)
+        place = cls(shelf, name, staging, attempt, past)
         try:
-            place._say_so()
+            place._say_so()  # from now on the attempt before copies nothing more, but for one object perhaps
+            place._count()
             place._restore()
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -110,9 +122,10 @@ class MirroredPlace:
         for name in _AT_THE_END:
             self._put(name)
         self._shelf.write(f"{self._name}/{CHECKPOINT}", checkpoint)
-        for attempt in range(self._since, self.attempt + 1):  # they stand in one object now
-            for name in self._objects_of(attempt, DEAD_LETTER):
-                self._shelf.remove(name)
+        for attempt in range(self.attempt + 1):  # they stand in one object now
+            folder = self._folder_of(attempt)
+            for name in filter(_belongs_to(DEAD_LETTER), self._shelf.names(folder)):
+                self._shelf.remove(f"{folder}/{name}")
 
     # -- what goes there ---------------------------------------------------------------------------------------------
 
@@ -142,8 +155,17 @@ class MirroredPlace:
             self._shelf.write(f"{self._name}/{name}", content)
 
     def _say_so(self) -> None:
-        state = {"format": 1, "attempt": self.attempt, "since": self._since, "token": self._token}
+        past = {"since": self._past.since, "objects": {str(at): n for at, n in self._past.objects.items()}}
+        state = {"format": 1, "attempt": self.attempt, "token": self._token, **past}
         self._shelf.write(f"{self._name}/{_STATE}", orjson.dumps(state, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _count(self) -> None:
+        """Note how many objects there are of the attempts before, where the attempt after them has not done so."""
+        for attempt in range(self._past.since, self.attempt):
+            if attempt not in self._past.objects:
+                names = self._shelf.names(self._folder_of(attempt))
+                self._past.objects[attempt] = {name: sum(map(_belongs_to(name), names)) for name in _GROWING}
+        self._say_so()
 
     def _refuse_if_over(self) -> None:
         state = _state(self._shelf, self._name)
@@ -155,7 +177,7 @@ class MirroredPlace:
         with contextlib.suppress(FileNotFoundError):
             inode = (self.folder / RESULTS).stat().st_ino
             if self._restored is not None and inode != self._restored:
-                self._restored, self._since = None, self.attempt
+                self._restored, self._past = None, _Past(self.attempt)
                 self._copied = dict.fromkeys(_GROWING, 0)
                 self._say_so()
 
@@ -174,9 +196,7 @@ class MirroredPlace:
         for name in _GROWING:
             if checkpoint.finished and name == DEAD_LETTER:
                 continue
-            self._write(
-                name, *(part for each in range(self._since, self.attempt) for part in self._objects_of(each, name))
-            )
+            self._write(name, *self._objects_before(name))
             self._copied[name] = self._length(name)
         if checkpoint.finished:
             for name in _AT_THE_END:
@@ -195,9 +215,10 @@ class MirroredPlace:
                 for each in objects:
                     file.write(self._shelf.read(each) or b"")
 
-    def _objects_of(self, attempt: int, name: str) -> list[str]:
-        folder, stem = self._folder_of(attempt), name.partition(".")[0]
-        return [f"{folder}/{each}" for each in self._shelf.names(folder) if each.startswith(f"{stem}-")]
+    def _objects_before(self, name: str) -> Iterator[str]:
+        """The objects that make up a file, in their order."""
+        for attempt, counts in sorted(self._past.objects.items()):
+            yield from (f"{self._folder_of(attempt)}/{_numbered(name, each)}" for each in range(counts[name]))
 
     def _folder_of(self, attempt: int) -> str:
         return f"{self._name}/attempt-{attempt}"
@@ -216,9 +237,16 @@ class MirroredPlace:
                 return None
 
 
+def _stem(name: str) -> str:
+    return f"{name.partition('.')[0]}-"
+
+
 def _numbered(name: str, number: int) -> str:
-    stem, _, ending = name.partition(".")
-    return f"{stem}-{number:06}.{ending}"
+    return f"{_stem(name)}{number:06}.{name.partition('.')[2]}"
+
+
+def _belongs_to(name: str) -> Callable[[str], bool]:
+    return lambda each: each.startswith(_stem(name))
 
 
 def _is_finished(checkpoint: bytes) -> bool:
@@ -238,6 +266,10 @@ def _state(shelf: Shelf, name: str) -> dict[str, object] | None:
     return said
 
 
-def _number(state: dict[str, object], name: str) -> int:
-    value = state.get(name)
-    return value if isinstance(value, int) and value >= 0 else 0
+def _told(state: dict[str, object]) -> tuple[int, _Past]:
+    """The number of the next attempt, and what counts of those before it."""
+    try:
+        objects = {int(at): {name: int(n[name]) for name in _GROWING} for at, n in dict(state["objects"]).items()}  # type: ignore[call-overload]
+        return int(state["attempt"]) + 1, _Past(int(state["since"]), objects)  # type: ignore[call-overload]
+    except (KeyError, TypeError, ValueError):
+        raise JournalError(f"{_STATE} is damaged: use another run_id") from None

@@ -62,9 +62,12 @@ class Settings:
         return "://" in self.pace
 
     @property
-    def customer_column(self) -> str:
-        """Which column names the customer, as far as the options tell."""
-        return self.columns.columns.get("customer_id", "customer_id")
+    def customer_columns(self) -> tuple[str, ...]:
+        """Which columns may name the customer: the first one does that says something."""
+        if (said := self.columns.columns.get("customer_id")) is not None:
+            return (said,)
+        preset = self.columns.in_use
+        return (preset.columns.get("customer_id") if preset is not None else None) or ("customer_id",)
 
 
 def read_options(options: Mapping[str, str], names: Collection[str] = ()) -> Settings:
