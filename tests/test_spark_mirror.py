@@ -218,6 +218,31 @@ def test_what_a_given_up_attempt_copies_late_does_not_count(tmp_path: Path, kill
     assert told.counts == after.counts
 
 
+def test_an_attempt_that_stops_leaves_all_that_it_did(tmp_path: Path) -> None:
+    """Orderly: nothing that settled is missing, and the summary says why it stopped."""
+    shelf, job = LocalShelf(tmp_path / "out"), Job(tmp_path / "out", stopping_after(20), options={"in_flight": "1"})
+    with pytest.raises(CredentialsRejected):
+        job.task([device(99, push_id="NA"), *devices(60)])
+    assert (21, 1) == (len(lines(shelf)), len(lines(shelf, "dead-letter")))
+    assert "refuses the credentials" in json.loads(shelf.read(f"{PART}/summary.json") or b"")["stopped"]
+    assert [] == list((tmp_path / "staging").iterdir())
+
+
+def test_a_line_that_is_being_written_is_left_for_the_next_object(tmp_path: Path) -> None:
+    """Whoever reads an object finds whole lines."""
+    shelf = LocalShelf(tmp_path / "out")
+    place = MirroredPlace.take_over(shelf, "r", 0)
+    place.folder.mkdir()
+    for text, expected in (('{"a":1}\n{"b"', b'{"a":1}\n'), (":2}\n", b'{"b":2}\n')):
+        with (place.folder / "results.ndjson").open("a") as file:
+            file.write(text)
+        place._copy_lines()
+        assert expected == shelf.read(f"{PART}/attempt-0/{shelf.names(f'{PART}/attempt-0')[-1]}")
+    place._copy_lines()
+    assert 2 == len(shelf.names(f"{PART}/attempt-0"))
+    place.close()
+
+
 def test_an_attempt_that_dies_at_once_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has said that it is at work, and did not come to count what was there."""
     shelf, job = LocalShelf(tmp_path / "out"), Job(tmp_path / "out", options={"in_flight": "1"})

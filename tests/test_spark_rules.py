@@ -59,6 +59,8 @@ def test_a_stream_on_a_cluster_needs_a_pace_that_travels() -> None:
         refuse(SETTINGS, stream)
     refuse(replace(SETTINGS, pace="redis://host/0"), stream)
     refuse(SETTINGS, replace(stream, master="local[*]"))
+    with pytest.raises(ConfigError, match="on a local master leave it out"):
+        refuse(replace(SETTINGS, pace="process"), replace(stream, master="local[*]"))
 
 
 @pytest.mark.parametrize(

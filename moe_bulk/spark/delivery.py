@@ -6,8 +6,9 @@ import asyncio
 import os
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import orjson
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from moe_bulk.view import RunView
 
     MakeUploader = Callable[[Workspace, Settings], Uploader]
+
+T = TypeVar("T")
 
 KEEP_SECONDS = 10.0
 """How often what was written is copied where it belongs, where that is an object store."""
@@ -116,6 +119,11 @@ def _order_watch(settings: Settings) -> OrderWatch | None:
     return OrderWatch(*workspace, settings.customer_columns, settings.order_by)
 
 
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Do what waits for disks, stores and other processes, while answers are read."""
+    return await anyio.to_thread.run_sync(work)
+
+
 async def _one_by_one(
     rows: Iterator[Mapping[str, object]], see: Callable[[Mapping[str, object]], None]
 ) -> AsyncGenerator[Fields]:
@@ -131,12 +139,12 @@ async def deliver_to(workspace: Workspace, name: str | None, rows: AsyncGenerato
     partition = desk.task.partition
     if not is_shared(desk.settings, desk.task):
         claim(desk.shelf, folder, desk.settings, partition)
-    place = await anyio.to_thread.run_sync(take_place, desk.shelf, folder, partition)
+    place = await _in_thread(partial(take_place, desk.shelf, folder, partition))
     try:
         summary, view = await _upload(workspace, rows, place, desk)
-        return await anyio.to_thread.run_sync(_told, place, summary, view, name, desk.settings)
+        return await _in_thread(partial(_told, place, summary, view, name, desk.settings))
     finally:
-        await anyio.to_thread.run_sync(place.close)
+        await _in_thread(place.close)
 
 
 def claim(shelf: Shelf, folder: str, settings: Settings, partition: int) -> None:
@@ -183,7 +191,7 @@ async def _keep(place: Place, uploader: Uploader) -> None:
     while True:
         await asyncio.sleep(KEEP_SECONDS)
         try:
-            await anyio.to_thread.run_sync(place.keep)
+            await _in_thread(place.keep)
         except JournalError as error:  # what cannot be written is not sent
             uploader.stop(RunStopped(str(error)))
             return

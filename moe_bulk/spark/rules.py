@@ -64,10 +64,11 @@ def refuse(settings: Settings, task: Task) -> None:
             )
     if task.query_id is not None and settings.run_id is not None:
         raise ConfigError("a stream's run is its query: leave out run_id")
-    if task.query_id is not None and not settings.over_network and not task.local:
+    if task.query_id is not None and not is_shared(settings, task):
         raise ConfigError(
-            "the micro-batches of a stream run one after the other on any host of the cluster, each within a minute of "
-            "the one before: their limit has to be shared. Give the option pace a redis:// URL"
+            "the micro-batches of a stream are processes of their own, one after the other within a minute, and on any "
+            "host of a cluster: their limit has to be shared. Give the option pace a redis:// URL; on a local master "
+            "leave it out"
         )
 
 

@@ -91,10 +91,17 @@ def test_a_job_delivers_each_customer_s_rows_in_their_order(
         assert not audit(folder).contradictions
 
 
+def busiest(sandbox: Sandbox, name: str, seconds: float) -> int:
+    """The most requests of a test that arrived within any such time."""
+    times = [each.arrived for each in sandbox.requests if each.device_id and each.device_id.startswith(f"{name}-")]
+    return max(sum(start <= time < start + seconds for time in times) for start in times)
+
+
 def test_rows_that_nobody_sorted_are_warned_about(spark: SparkSession, sandbox: Sandbox, tmp_path: Path) -> None:
     """Customers in several partitions, and rows that are late in one."""
     table = devices(spark, "loose", 80, customers=4).repartition(2)
-    save(table, tmp_path, run_id="r", order_by="n")
+    save(table, tmp_path, run_id="r", order_by="n", rate="40/s")
+    assert busiest(sandbox, "loose", 1.0) <= 40  # two tasks, one limit
     said = "\n".join(summary_of(tmp_path / "r")["warnings"])
     assert "4 customers have rows in several partitions" in said
     assert ".sortWithinPartitions('customer_id', 'n')" in said
