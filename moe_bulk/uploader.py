@@ -24,7 +24,6 @@ from moe_bulk.feeding import feed
 from moe_bulk.intake import Files, Intake, Query, Reading, Rows
 from moe_bulk.naming import default_out
 from moe_bulk.pacing import Pace
-from moe_bulk.pacing.address import RedisPace
 from moe_bulk.pacing.sharing import Party, Shared, checked, share
 from moe_bulk.retry import Policy
 from moe_bulk.reuse import settings_that_matter
@@ -83,9 +82,8 @@ class Uploader:
 
     Without `credentials` they come from the environment (`MOENGAGE_WORKSPACE_ID`, `MOENGAGE_API_KEY`,
     `MOENGAGE_DATA_CENTER`). `transport` or `client` are the caller's own httpx objects: they are used and not closed.
-    With `pace="host"` the limit holds for all processes of this user on this machine that send to the workspace that
-    way, as the command line does; with the URL of a Redis server, or a `RedisPace`, for all that name that server, on
-    any host; otherwise for this Uploader alone.
+    With `pace="host"` the limit holds for all of this user's processes here that send to the workspace that way; with
+    the URL of a Redis server, or a `RedisPace`, for all that name that server; otherwise for this Uploader alone.
     """
 
     def __init__(  # noqa: PLR0913  what an upload needs, each of it optional
@@ -104,13 +102,12 @@ class Uploader:
             raise ConfigError("pass either a client or a transport: the client has a transport of its own")
         self._credentials = credentials or Credentials.from_environment(os.environ)
         self.rate = rate or Rate()
-        self._network = network or Network()
         self._clock = clock or Clock.system()
-        self._retry = retry or Retry()
+        self._party = Party(self._credentials, self.rate, network or Network(), retry or Retry(), self._clock)
         self._pace_of = checked(pace)
-        self._shared = Shared(Pace(self.rate, self._network.timeout))
-        self._policy = Policy(self._retry)
-        self._users = Users(self._network.timeout)
+        self._shared = Shared(Pace(self.rate, self._party.network.timeout))
+        self._policy = Policy(self._party.retry)
+        self._users = Users(self._party.network.timeout)
         self._client = client
         self._transport = transport
         self._stack = AsyncExitStack()
@@ -123,24 +120,23 @@ class Uploader:
         self._entered = True
         from moe_bulk.client import Client  # noqa: PLC0415  the HTTP stack takes 150 ms to import
 
+        network = self._party.network
         client = Client(
             self._credentials,
-            self._network.timeout,
+            network.timeout,
             self._clock.epoch,
             transport=self._transport,
             http=self._client,
-            ca_bundle=self._network.ca_bundle,
+            ca_bundle=network.ca_bundle,
             user_agent=f"moe-bulk/{version()}",
         )
         async with AsyncExitStack() as stack:
-            party = Party(self._credentials, self.rate, self._network, self._retry, self._clock)
-            self._shared = await share(self._pace_of, party, stack)
+            shared = self._shared = await share(self._pace_of, self._party, stack)
             await stack.enter_async_context(client)
-            in_flight = self._network.most_in_flight
-            engine = Engine(client.attempt, self._shared.pace, self._policy, self._users, self._clock, in_flight)
+            engine = Engine(client.attempt, shared.pace, self._policy, self._users, self._clock, network.most_in_flight)
             self._engine = await stack.enter_async_context(engine)
-            if (courier := self._shared.courier) is not None:
-                await stack.enter_async_context(engine.beside(partial(courier.run, engine.stop)))
+            if shared.courier is not None:
+                await stack.enter_async_context(engine.beside(partial(shared.courier.run, engine.stop)))
             self._stack = stack.pop_all()
         return self
 
@@ -154,6 +150,11 @@ class Uploader:
     def notes(self) -> list[str]:
         """What people should know about the pace that is shared with other processes."""
         return self._shared.notes
+
+    @property
+    def shares_pace(self) -> bool:
+        """Whether others keep to it, too; not where that was asked for and the state folder cannot be used."""
+        return self._shared.with_others
 
     @property
     def waits_for_redis(self) -> bool:
@@ -249,7 +250,7 @@ class Uploader:
             pauses=lambda: self._shared.pace.throttle.pauses,
             busy=self._users.busy,
             waits_for=lambda: "outage" if engine.outage else "pause" if self.paused else "",
-            also={"pace": self._pace_of.place} if isinstance(self._pace_of, RedisPace) else {},
+            also={"pace": window.place} if (window := self._shared.window) else {},
         )
         try:
             await intake.open()

@@ -13,6 +13,7 @@ from moe_bulk.errors import ConfigError
 from moe_bulk.intake import Files, Query
 from moe_bulk.known import ChangedOnly
 from moe_bulk.options import Changes, Destination, Input, Output, Pacing
+from moe_bulk.pacing.address import RedisPace
 from tests.fake_service import CREDENTIALS
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ SAID: dict[str, tuple[object, object]] = {
     "keep-runs": ("7", lambda plan: plan.keep_runs == 7),
 }
 """Each option as a task may give it, and how the plan shows that it was heard."""
-ELSEWHERE = {"query", "state", "resend-after"}
+ELSEWHERE = {"query", "state", "resend-after", "pace-fallback"}
 """Options that mean something beside others only: tests of their own are below."""
 
 
@@ -79,6 +80,16 @@ def test_an_option_is_heard(name: str, tmp_path: Path) -> None:
     assert callable(heard)
     assert heard(plan(tmp_path, **{name: value}))
     assert heard(plan(tmp_path, **{name.replace("-", "_"): value}))
+
+
+def test_a_pace_through_redis_may_come_from_a_file(tmp_path: Path) -> None:
+    """Its password need not stand in a Dag then; and what is done while Redis is away belongs to it."""
+    (tmp_path / "pace").write_text("redis://:S3CR3T@pace.example.org/1\n", encoding="utf-8")
+    found = plan(tmp_path, **{"pace": f"@{tmp_path / 'pace'}", "pace-fallback": "share=3"}).means.pace
+    assert isinstance(found, RedisPace)
+    assert ("redis://pace.example.org:6379/1", "S3CR3T", 3) == (found.place, found.secret, found.share)
+    with pytest.raises(ConfigError, match="nothing else can be away"):
+        plan(tmp_path, pace_fallback="share=3")
 
 
 def test_each_option_of_upload_is_heard_or_refused() -> None:

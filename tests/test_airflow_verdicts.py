@@ -17,6 +17,7 @@ from moe_bulk.errors import (
     Interrupted,
     JournalError,
     MoeBulkError,
+    PaceLost,
     RunHeld,
     RunRefused,
     RunStopped,
@@ -30,7 +31,7 @@ from moe_bulk.record import Position, Row
 from moe_bulk.tally import Tally
 
 FOLDER = Path("/srv/runs/d/r/upload.run")
-PASSING = [SourceError, JournalError, RunHeld, ServiceUnavailable, Interrupted]
+PASSING = [SourceError, JournalError, RunHeld, ServiceUnavailable, PaceLost, Interrupted]
 LASTING = [
     *(ConfigError, InputRefused, RunRefused, StateRefused, CredentialsRejected, DestinationWrong, AccountRefused),
     TooManyFailures,

@@ -81,17 +81,18 @@ ROOMS = """
     run               awaits
     checking
     view
+    settings
     chronicle         awaits
     feeding           awaits
     screening         awaits
     uploader          awaits
+    spark             awaits
     doctor            awaits
     meter
     screen
     progress          awaits
     metrics           awaits
     sandbox           awaits
-    settings
     jsonlog
     streams
     manual
@@ -105,6 +106,8 @@ DECIDES_ALL_THE_SAME = {
     *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
     *("pacing.address", "pacing.farclock", "pacing.leases", "pacing.remote", "pacing.reservations"),
     *("intake.files", "intake.reading"),
+    *("spark", "spark.access", "spark.attempts", "spark.datasource", "spark.merging", "spark.mirror", "spark.order"),
+    *("spark.places", "spark.plan", "spark.rules", "spark.sampling", "spark.settings", "spark.shelf"),
     *("doctor", "doctor.findings", "doctor.judging", "doctor.telling"),
     *("airflow.connection", "airflow.folders", "airflow.plan", "airflow.verdicts", "airflow.xcom"),
 }

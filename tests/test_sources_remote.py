@@ -21,6 +21,7 @@ from moe_bulk.naming import default_out
 from moe_bulk.sources import open_source
 from tests.fake_service import device, devices
 from tests.runs import HEADER, Cut, deliver, written
+from tests.s3 import local_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,22 +41,8 @@ def read(url: str) -> list[dict[str, object] | None]:
 @pytest.fixture(scope="module")
 def store() -> Iterator[Any]:
     """Give a client of a local S3 with a bucket; the environment leads there, as a user's does."""
-    pytest.importorskip("boto3")
-    server_of = pytest.importorskip("moto.server")
-    import boto3  # noqa: PLC0415  it is there
-
-    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environ:
-        environ.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-        environ.setenv("AWS_ACCESS_KEY_ID", "key")
-        environ.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        environ.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        with closing(boto3.client("s3")) as client:
-            client.create_bucket(Bucket="exports")
-            yield client
-    server.stop()
+    with local_s3("exports") as client:
+        yield client
 
 
 def test_s3_gives_every_format(store: Any) -> None:

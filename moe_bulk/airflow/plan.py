@@ -14,6 +14,7 @@ from moe_bulk.intake import Files, Query, Reading
 from moe_bulk.known import ChangedOnly
 from moe_bulk.naming import expand
 from moe_bulk.options import Changes, Destination, Input, Output, Pacing
+from moe_bulk.pacing.address import pace_said
 from moe_bulk.settings import read_query
 from moe_bulk.spelling import did_you_mean
 from moe_bulk.uploader import Uploader
@@ -100,7 +101,7 @@ def _means(said: _Said, environ: Mapping[str, str]) -> Means:
     ca_bundle = said.group(Destination).ca_bundle or environ.get("SSL_CERT_FILE") or None
     return Means(
         Rate.parse(pacing.rate),
-        pacing.pace,
+        pace_said(pacing.pace, pacing.pace_fallback, ()),
         Retry(tries=pacing.tries, outage_limit=parse_duration(pacing.outage_limit)),
         Network(timeout=parse_duration(pacing.timeout), in_flight=pacing.in_flight, ca_bundle=ca_bundle),
     )

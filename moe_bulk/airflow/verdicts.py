@@ -10,6 +10,7 @@ from moe_bulk.errors import (
     InputRefused,
     Interrupted,
     JournalError,
+    PaceLost,
     RunRefused,
     ServiceUnavailable,
     SourceError,
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from moe_bulk.errors import MoeBulkError
     from moe_bulk.tally import Summary
 
-PASSING = (SourceError, JournalError, ServiceUnavailable, Interrupted)
-"""A file that is late or a store that hangs, a full disk or another upload in the folder, a service that was gone, a
-worker that was stopped: the same task goes on where this try ended."""
+PASSING = (SourceError, JournalError, ServiceUnavailable, PaceLost, Interrupted)
+"""A file that is late or a store that hangs, a full disk or another upload in the folder, a service or the pace's Redis
+that was gone, a worker that was stopped: the same task goes on where this try ended."""
 
 LASTING = (InputRefused, RunRefused, StateRefused)
 """Those of them that a retry would meet again. So would wrong settings, a key that is refused, a wrong host, a refused

@@ -1,0 +1,250 @@
+"""One task's work: its partition's rows to MoEngage, its results to a folder, its numbers to the driver."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import orjson
+
+from moe_bulk.errors import ConfigError, JournalError, RunRefused, RunStopped
+from moe_bulk.intake import Reading
+from moe_bulk.journal import RESULTS
+from moe_bulk.sources import masked
+from moe_bulk.spark.access import Workspace, Workspaces
+from moe_bulk.spark.attempts import alone_name, others_alone, run_name
+from moe_bulk.spark.dividing import divide
+from moe_bulk.spark.merging import Delivered, PartitionReport
+from moe_bulk.spark.order import OrderWatch
+from moe_bulk.spark.places import take_place
+from moe_bulk.spark.rows import Once, batches
+from moe_bulk.spark.rules import alone, is_shared, refuse
+from moe_bulk.spark.sampling import Sampler
+from moe_bulk.spark.shelf import open_shelf, refuse_other
+from moe_bulk.uploader import Uploader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from moe_bulk.causes import Failures
+    from moe_bulk.spark.merging import Cause
+    from moe_bulk.spark.places import Place
+    from moe_bulk.spark.rows import Fields
+    from moe_bulk.spark.rules import Task
+    from moe_bulk.spark.sampling import Sample
+    from moe_bulk.spark.settings import Settings
+    from moe_bulk.spark.shelf import Shelf
+    from moe_bulk.tally import Summary
+    from moe_bulk.view import RunView
+
+    MakeUploader = Callable[[Workspace, Settings], Uploader]
+
+T = TypeVar("T")
+
+KEEP_SECONDS = 10.0
+"""How often what was written is copied where it belongs, where that is an object store."""
+
+IN_FLIGHT_EACH = 64
+"""Requests on their way for each of many workspaces, which share one task's open files: 167 a second at 380 ms."""
+
+
+def make_uploader(workspace: Workspace, settings: Settings) -> Uploader:
+    """The Uploader that every other program uses, too."""
+    more: dict[str, Any] = {"pace": settings.pace}  # what there is of paces, the Uploader knows
+    network = settings.network
+    if settings.access.column is not None and network.in_flight is None:
+        network = replace(network, in_flight=IN_FLIGHT_EACH)
+    rate = workspace.rate or settings.rate
+    try:
+        return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, **more)
+    except ConfigError as error:  # it may name the pace, and Spark shows what a task raises
+        raise ConfigError(masked(str(error))) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all that a task does has in common."""
+
+    settings: Settings
+    task: Task
+    shelf: Shelf
+    run: str
+    make: MakeUploader = make_uploader
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+def deliver(rows: Iterator[Mapping[str, object]], settings: Settings, task: Task, mark: str) -> PartitionReport:
+    """Deliver a partition, and tell what came of it; to be called in a task. `mark` is what the driver's folder has.
+
+    Raises what the upload raises: then Spark tries again, and the next attempt goes on where this one stopped.
+    """
+    refuse(settings, task)
+    run = run_name(settings.run_id, task)
+    first = next(rows, None)
+    if first is None:  # nothing to do, and nothing to leave
+        return PartitionReport(task.partition, run)
+    shelf = open_shelf(settings.out)
+    refuse_other(shelf, mark)
+    return asyncio.run(carry_out(chain([first], rows), Desk(settings, task, shelf, run)))
+
+
+async def carry_out(rows: Iterator[Mapping[str, object]], desk: Desk) -> PartitionReport:
+    """Deliver all rows, to the one workspace or to those that they name."""
+    access, watch = desk.settings.access, _order_watch(desk.settings)
+    see: Callable[[Mapping[str, object]], None] = watch.see if watch is not None else lambda _: None
+    async with aclosing(_one_by_one(rows, see)) as one_by_one:
+        if access.column is None or access.file is None:
+            workspace = Workspace(access.credentials(desk.environ))
+            delivered = [await deliver_to(workspace, None, one_by_one, desk)]
+        else:
+            known = Workspaces(access.file, desk.environ)
+            delivered = await divide(
+                one_by_one, access.column, lambda name, own: deliver_to(known.find(name), name, own, desk)
+            )
+    told = watch.told() if watch is not None else None
+    return PartitionReport(desk.task.partition, desk.run, delivered, (told,) if told else ())
+
+
+def _order_watch(settings: Settings) -> OrderWatch | None:
+    if settings.order_by is None:
+        return None
+    workspace = (settings.access.column,) if settings.access.column is not None else ()
+    return OrderWatch(*workspace, settings.customer_columns, settings.order_by)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Do what waits for disks, stores and other processes, while answers are read."""
+    return await anyio.to_thread.run_sync(work)
+
+
+async def _one_by_one(
+    rows: Iterator[Mapping[str, object]], see: Callable[[Mapping[str, object]], None]
+) -> AsyncGenerator[Fields]:
+    async with aclosing(batches(rows, see)) as found:
+        async for batch in found:
+            for row in batch:
+                yield row
+
+
+async def deliver_to(workspace: Workspace, name: str | None, rows: AsyncGenerator[Fields], desk: Desk) -> Delivered:
+    """Deliver rows to one workspace, into the next attempt's folder; `name` is that of one among several."""
+    folder = desk.run if name is None else f"{desk.run}/{name}"
+    partition = desk.task.partition
+    if not is_shared(desk.settings, desk.task):
+        claim(desk.shelf, folder, desk.settings, partition)
+    place = await _in_thread(partial(take_place, desk.shelf, folder, partition))
+    try:
+        summary, view = await _upload(workspace, rows, place, desk)
+        return await _in_thread(partial(_told, place, summary, view, name, desk.settings))
+    finally:
+        await _in_thread(place.close)
+
+
+def claim(shelf: Shelf, folder: str, settings: Settings, partition: int) -> None:
+    """Say that this partition sends to a workspace, and refuse where another one does: nobody keeps their pace."""
+    mine = f"{folder}/{alone_name(partition)}"
+    shelf.write(mine, b"")
+    # written first, then looked: of two at the same time at least one sees the other
+    if others := others_alone(shelf.names(folder), partition):
+        shelf.remove(mine)
+        raise alone(settings, partition, others)
+
+
+async def _upload(
+    workspace: Workspace, rows: AsyncGenerator[Fields], place: Place, desk: Desk
+) -> tuple[Summary, RunView | None]:
+    views: list[RunView] = []
+    settings = desk.settings
+    async with desk.make(workspace, settings) as uploader:
+        if settings.pace == "host" and is_shared(settings, desk.task) and not uploader.shares_pace:
+            raise ConfigError(
+                f"partitions may send at the same time only where their pace is shared, and {uploader.notes[-1]}. For "
+                "one partition, df.coalesce(1), give the option pace the value process"
+            )
+        keeping = asyncio.create_task(_keep(place, uploader))
+        try:
+            summary = await uploader.run(
+                Once(rows),
+                out=place.folder,
+                if_changed="fresh",
+                reading=Reading(settings.columns),
+                max_failures=settings.max_failures,
+                watch=views.append,
+            )
+        except RunRefused as error:
+            raise RunRefused(f"{error}. In Spark another run_id starts over") from None
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+    return summary, (views[0] if views else None)
+
+
+async def _keep(place: Place, uploader: Uploader) -> None:
+    while True:
+        await asyncio.sleep(KEEP_SECONDS)
+        try:
+            await _in_thread(place.keep)
+        except JournalError as error:  # what cannot be written is not sent
+            uploader.stop(RunStopped(str(error)))
+            return
+
+
+def _told(place: Place, summary: Summary, view: RunView | None, name: str | None, settings: Settings) -> Delivered:
+    customers, keys = _samples(place.folder / RESULTS)
+    return Delivered(
+        folder=place.where,
+        attempt=place.attempt,
+        exit_code=summary["exit_code"],
+        started_at=summary["started_at"],
+        ended_at=summary["ended_at"],
+        counts=summary["counts"],
+        requests=summary["requests"],
+        retries=summary["retries"],
+        pauses=summary["pauses"],
+        busiest_window=summary["rate"]["busiest_window"],
+        failures=[_cause(each) for each in summary["failures"]],
+        workspace=name,
+        started_over=view is not None and view.moved_to is not None,
+        customers=customers,
+        keys=keys,
+        warnings=_worth_telling(view.warnings, settings) if view is not None else (),
+    )
+
+
+def _worth_telling(warnings: Sequence[str], settings: Settings) -> tuple[str, ...]:
+    """All but that the columns which tell the order and the workspace are not sent: nobody meant them to be."""
+    ours = tuple(f"field {column!r} is not sent" for column in (settings.order_by, settings.access.column) if column)
+    return tuple(each for each in warnings if not each.startswith(ours))
+
+
+def _cause(failures: Failures) -> Cause:
+    return {
+        "cause": failures["cause"],
+        "status": failures["status"],
+        "count": failures["count"],
+        "remedy": failures["remedy"],
+    }
+
+
+def _samples(results: Path) -> tuple[Sample, Sample]:
+    """What the partition has in rows that were sent: its customers, and its devices, tokens and advertising ids.
+
+    It is read from the results, because rows that an earlier attempt settled stand nowhere else.
+    """
+    customers, keys = Sampler(), Sampler()
+    with results.open("rb") as lines:
+        for line in lines:
+            said = orjson.loads(line)
+            if found := said.get("keys"):
+                customers.add(str(said["customer_id"]))
+                for key in found:
+                    keys.add(key)
+    return customers.sample(), keys.sample()

@@ -1,0 +1,184 @@
+"""The options of `df.write.format("moengage")`: what each is called and what they come to, before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from moe_bulk.columns import Columns
+from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
+from moe_bulk.device import FIELDS
+from moe_bulk.errors import ConfigError
+from moe_bulk.sources import masked
+from moe_bulk.sources.values import refuse_twins
+from moe_bulk.spark.access import Access
+from moe_bulk.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from moe_bulk.device import Validation
+
+KNOWN = frozenset(
+    {
+        *("out", "run_id"),
+        *("workspace_id", "data_center", "base_url", "api_key_file", "api_key_env", "api_key_secret"),
+        *("workspace_column", "workspaces_file", "ca_bundle"),
+        *("rate", "pace", "pace_secret", "in_flight", "timeout", "tries", "outage_limit", "max_failures"),
+        *("preset", "validate", "order_by"),
+    }
+)
+"""Options with one value. Beside them there are `column.FIELD` and `set.FIELD`."""
+
+_SPARKS = frozenset({"path", "checkpointlocation", "queryname"})
+"""What Spark itself adds to the options."""
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,99}")
+_REQUIRED = ("customer_id", "device_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options say. It travels to the tasks, so what it holds of a key is told by nobody: see `Access`."""
+
+    out: str
+    access: Access
+    run_id: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    rate: Rate = field(default_factory=Rate)
+    retry: Retry = field(default_factory=Retry)
+    network: Network = field(default_factory=Network)
+    pace: str = field(default="host", repr=False)
+    max_failures: FailureLimit | None = None
+    order_by: str | None = None
+    secrets: tuple[str, ...] = ()
+    """The options that were given and must not be seen."""
+
+    @property
+    def over_network(self) -> bool:
+        """Whether the pace is shared by hosts, and not only on one."""
+        return "://" in self.pace
+
+    @property
+    def customer_columns(self) -> tuple[str, ...]:
+        """Which columns may name the customer: the first one does that says something."""
+        if (said := self.columns.columns.get("customer_id")) is not None:
+            return (said,)
+        preset = self.columns.in_use
+        return (preset.columns.get("customer_id") if preset is not None else None) or ("customer_id",)
+
+
+def read_options(options: Mapping[str, str], names: Collection[str] = ()) -> Settings:
+    """Read the options of a write of columns with these names. Raises ConfigError, which says what to write instead."""
+    said = {name.replace("-", "_"): value for name, value in options.items() if name not in _SPARKS}
+    _check_names(said)
+    columns = _columns(said)
+    _check_columns(columns, said, names)
+    return Settings(
+        out=_out(said, options),
+        access=Access.read(said),
+        run_id=_run_id(said.get("run_id")),
+        columns=columns,
+        rate=Rate.parse(said["rate"]) if "rate" in said else Rate(),
+        retry=_retry(said),
+        network=Network(
+            timeout=parse_duration(said.get("timeout", "30s")),
+            in_flight=_whole("in_flight", said["in_flight"]) if "in_flight" in said else None,
+            ca_bundle=said.get("ca_bundle"),
+        ),
+        pace=_pace(said),
+        max_failures=FailureLimit.parse(said["max_failures"]) if "max_failures" in said else None,
+        order_by=said.get("order_by"),
+        secrets=tuple(sorted(name for name in said if name.endswith("_secret"))),
+    )
+
+
+def _check_names(said: Mapping[str, str]) -> None:
+    for name in said:
+        if name == "api_key":
+            raise ConfigError(
+                "the option api_key would stand in Spark's plans and UI: set MOENGAGE_API_KEY for the executors, name "
+                "a file with api_key_file, or give the key as api_key_secret, which Spark redacts"
+            )
+        if name not in KNOWN and name.partition(".")[0] not in ("column", "set"):
+            raise ConfigError(f"there is no option {name!r}.{did_you_mean(name, KNOWN)}")
+
+
+def _columns(said: Mapping[str, str]) -> Columns:
+    mapped = {name.removeprefix("column."): value for name, value in said.items() if name.startswith("column.")}
+    constants = {name.removeprefix("set."): value for name, value in said.items() if name.startswith("set.")}
+    for field_ in (*mapped, *constants):
+        if field_ not in FIELDS:
+            raise ConfigError(
+                f"there is no field {field_!r}.{did_you_mean(field_, FIELDS)} Fields: {', '.join(FIELDS)}"
+            )
+    return Columns(
+        mapped, constants, validate=cast("Validation", said.get("validate", "strict")), preset=said.get("preset")
+    )
+
+
+def _check_columns(columns: Columns, said: Mapping[str, str], names: Collection[str]) -> None:
+    """Refuse what names a column that the DataFrame does not have: every row would be invalid."""
+    if not names:
+        return
+    refuse_twins("the DataFrame", names)
+    asked = {f"column.{name}": column for name, column in columns.columns.items()}
+    asked |= {name: said[name] for name in ("order_by", "workspace_column") if name in said}
+    if columns.in_use is None:
+        asked |= {name: name for name in _REQUIRED if name not in columns.columns and name not in columns.constants}
+    for option, column in asked.items():
+        if column not in names and column.partition(".")[0] not in names:
+            how = f"{option} names it" if option != column else f"say which one it is: option column.{column}"
+            raise ConfigError(f"the DataFrame has no column {column!r} ({how}).{did_you_mean(column, names)}")
+
+
+def _out(said: Mapping[str, str], options: Mapping[str, str]) -> str:
+    out, path = said.get("out", ""), options.get("path", "")
+    if out and path and out != path:
+        raise ConfigError("save() names one folder and the option out another: keep one of them")
+    place = (out or path).removeprefix("file://")
+    if not place:
+        raise ConfigError(
+            "where do results go? Name a folder with the option out: a path that all hosts share, or s3://…"
+        )
+    if "://" in place and not place.startswith("s3://"):
+        raise ConfigError(f"{masked(place)} cannot be written to: out is a path that all hosts share, or s3://…")
+    if "://" not in place and not place.startswith("/"):
+        raise ConfigError(f"{place!r} is another folder for each process: out is an absolute path, or s3://…")
+    return place.rstrip("/") or "/"
+
+
+def _run_id(said: str | None) -> str | None:
+    if said is not None and not _RUN_ID.fullmatch(said):
+        raise ConfigError(f"the run_id {said!r} becomes a folder: use up to 100 letters, digits, dots, - and _")
+    return said
+
+
+def _retry(said: Mapping[str, str]) -> Retry:
+    default = Retry()
+    return Retry(
+        tries=_whole("tries", said["tries"]) if "tries" in said else default.tries,
+        outage_limit=parse_duration(said["outage_limit"]) if "outage_limit" in said else default.outage_limit,
+    )
+
+
+def _whole(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
+        raise ConfigError(f"{name} is a whole number; got {text!r}")
+    return int(text)
+
+
+def _pace(said: Mapping[str, str]) -> str:
+    if "pace" in said and "pace_secret" in said:
+        raise ConfigError("pace and pace_secret are both given: keep one of them")
+    if "pace" in said and "://" in said["pace"] and urlsplit(said["pace"]).password:
+        raise ConfigError(
+            f"the option pace ({masked(said['pace'])}) holds a password, and would stand in Spark's plans and UI: give "
+            "it as pace_secret, which Spark redacts"
+        )
+    pace = said.get("pace_secret") or said.get("pace") or "host"
+    if pace not in ("host", "process") and "://" not in pace:
+        raise ConfigError(f"there is no pace {masked(pace)!r}: it is host, process, or the URL of what hosts share")
+    return pace

@@ -1,0 +1,1 @@
+"""Tests with Spark itself, in an environment of their own: see `.ci/run`."""
