@@ -48,7 +48,7 @@ TIMEOUT, PATIENCE = 30.0, 1800.0
 SPREAD = 0.2
 HEAD = (
     *("processes", "limit", "used", "worst window: sent", "any moment", "calls a request", "Redis: CPU µs a call"),
-    *("of a core", "a process: CPU µs a request"),
+    "of a core",
 )
 
 LEGEND = """\
@@ -69,7 +69,6 @@ class Found:
     calls: int
     redis_cpu: float
     seconds: float
-    cpu: float | None
 
     def row(self) -> tuple[str, ...]:
         """Its line in the table."""
@@ -84,7 +83,6 @@ class Found:
             f"{self.calls / len(self.sent):.4f}",
             f"{self.redis_cpu / self.calls * 1e6:,.0f}",
             f"{self.redis_cpu / self.seconds:.1%}",
-            "-" if self.cpu is None else f"{self.cpu / len(self.sent) * 1e6:,.0f}",
         )
 
 
@@ -159,7 +157,7 @@ def spent(port: int) -> tuple[int, float]:
 # --- processes that draw slots ----------------------------------------------------------------------------------------
 
 
-async def draw(job: dict[str, Any]) -> dict[str, Any]:
+async def draw(job: dict[str, Any]) -> None:
     """Draw slots for so long, as many as there are; each is answered after the latency."""
     rate, clock = Rate(job["limit"], job["per"]), Clock(boot_seconds, 0.0)
     terms = Terms(os.urandom(8).hex(), rate, TIMEOUT)
@@ -191,7 +189,6 @@ async def draw(job: dict[str, Any]) -> dict[str, Any]:
     folder = Path(job["folder"])
     (folder / f"{os.getpid()}.sent").write_bytes(sent.tobytes())
     (folder / f"{os.getpid()}.answered").write_bytes(answered.tobytes())
-    return {"cpu": time.process_time()}
 
 
 def drawing(processes: int, rate: Rate, seconds: float, latency: float) -> Found:
@@ -204,15 +201,12 @@ def drawing(processes: int, rate: Rate, seconds: float, latency: float) -> Found
         job = {"limit": rate.limit, "per": rate.per, "port": port, "key": key, "seconds": seconds, "latency": latency}
         _, before = spent(port)
         words = [sys.executable, __file__, "--draw", json.dumps({**job, "folder": str(folder)})]
-        running = [
-            stack.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, env=loopback_environment()))
-            for _ in range(processes)
-        ]
-        told = [json.loads(process.communicate(timeout=seconds + 60)[0]) for process in running]
+        running = [stack.enter_context(subprocess.Popen(words, env=loopback_environment())) for _ in range(processes)]
+        if any(process.wait(timeout=seconds + 60) for process in running):
+            raise SystemExit("a process did not come to its end")
         calls, after = spent(port)
         sent, answered = (_read(folder, kind) for kind in ("sent", "answered"))
-        cpu = sum(each["cpu"] for each in told)
-    return Found(processes, rate, sent, answered, calls, after - before, seconds, cpu)
+    return Found(processes, rate, sent, answered, calls, after - before, seconds)
 
 
 def _read(folder: Path, kind: str) -> array[float]:
@@ -246,9 +240,7 @@ def uploading(processes: int, rate: Rate, seconds: float, latency: float) -> Fou
         calls, after = spent(port)
         report = server.report()
     answers = report.answers[: len(report.arrivals)]
-    return Found(
-        processes, rate, array("d", report.arrivals), array("d", answers), calls, after - before, seconds, None
-    )
+    return Found(processes, rate, array("d", report.arrivals), array("d", answers), calls, after - before, seconds)
 
 
 def _upload(number: int, count: int, folder: Path, url: str, pace: str, rate: Rate) -> subprocess.Popen[bytes]:
@@ -285,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = arguments(argv)
     if options.draw is not None:
-        print(json.dumps(asyncio.run(draw(options.draw))))
+        asyncio.run(draw(options.draw))
         return
     what = "real uploads" if options.uploads else "processes that draw slots and send nothing"
     print(f"{describe()}\n\n{LEGEND}\n\n{what}, {options.seconds:g} s each, answers after {options.latency:g} ms ± 20%")

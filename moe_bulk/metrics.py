@@ -76,7 +76,8 @@ class RunMetrics(Collector):
         counts, (done, total) = view.tally.counts, view.bytes_read
         over = view.summary is not None
         yield gauge("limit_requests_per_second", "The limit.", view.rate.per_second)
-        pace = 0.0 if over or view.outage or view.paused else view.rate.per_second * view.pace_share
+        stands = over or view.outage or view.paused or view.waits_for_redis
+        pace = 0.0 if stands else view.rate.per_second * view.pace_share
         yield gauge("pace_requests_per_second", "What the limit, 429s, pauses and outages leave of it.", pace)
         yield gauge("in_flight_requests", "Requests on their way.", view.in_flight)
         yield gauge("retrying_rows", "Rows that wait to be tried again.", view.retrying)

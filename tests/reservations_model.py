@@ -24,6 +24,7 @@ class Member:
     share: int
     away: int
     seen: int
+    joined: int
     report: int
 
 
@@ -111,7 +112,8 @@ class Model:
         if want < 0:
             s.members.pop(me, None)
         else:
-            s.members[me] = Member(limit, tail, share, away, now // 1000, heard)
+            joined = s.members[me].joined if me in s.members else now // 1000
+            s.members[me] = Member(limit, tail, share, away, now // 1000, joined, heard)
         cap, longest, peers = self._cap(s, limit, tail, now, hold + horizon)
 
         step = per / (0.98 * max(1, cap))
@@ -154,9 +156,11 @@ class Model:
         s.members = {
             name: each for name, each in s.members.items() if name in live or now < each.seen * 1000 + lasts(each)
         }
-        silent = [each for name, each in s.members.items() if name not in live]
-        young = [each for each in s.members.values() if now < s.born + lasts(each)]
-        unknown = max([0, *((each.share - len(s.members)) * part(each) for each in young)])
+        steady = sum(now - s.members[name].joined * 1000 >= STALE for name in live)
+        silent = [each for name, each in s.members.items() if name not in live and each.share]
+        young = [each for each in s.members.values() if each.share and now < s.born + lasts(each)]
+        room = max(0, max([each.share for each in silent], default=0) - steady) * max(map(part, silent), default=0)
+        reserved = max([min(sum(map(part, silent)), room), *((each.share - steady) * part(each) for each in young)])
         base = min([limit, *(s.members[name].limit for name in live)])
         longest = max([tail, *(s.members[name].tail for name in live)])
-        return max(0, base - sum(map(part, silent)) - unknown), longest, len(live)
+        return max(0, base - reserved), longest, len(live)

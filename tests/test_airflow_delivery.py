@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +21,7 @@ from moe_bulk.sandbox import Faults, Sandbox, SandboxSettings
 from tests.acceptance.command import lines, running_sandbox, write_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -79,7 +82,7 @@ def test_a_stop_leaves_a_run_that_goes_on(tmp_path: Path, sandbox: Sandbox) -> N
     """Whoever is asked to end sends no more; the next try sends what is left, and nothing has two results."""
     task = Task(tmp_path, sandbox, 40)
     first = task.delivery()
-    with stopping_when(first, task, 3), pytest.raises(Interrupted) as raised:
+    with when_there_are(3, task, first.stop), pytest.raises(Interrupted) as raised:
         first.result()
     assert 128 + signal.SIGTERM == raised.value.exit_code
     before = len(task.results)
@@ -99,7 +102,7 @@ def test_a_stop_does_not_wait_for_answers_that_do_not_come(
     with running_sandbox(SandboxSettings(limit=None, faults=Faults.parse("hang=100%"))) as slow:
         task.sandbox = slow
         first = task.delivery()
-        with stopping_when(first, task, 0), pytest.raises(Interrupted):
+        with when_there_are(0, task, first.stop), pytest.raises(Interrupted):
             first.result()
     assert first.summary is not None
     assert (130, 0) == (first.summary["exit_code"], first.summary["counts"]["accepted"])
@@ -130,12 +133,11 @@ def test_a_timeout_stops_it_and_is_raised(tmp_path: Path, sandbox: Sandbox, monk
         raise TaskTimeout
 
     before = signal.signal(signal.SIGALRM, time_is_up)
+    ring = partial(os.kill, os.getpid(), signal.SIGALRM)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-        with pytest.raises(TaskTimeout):
+        with when_there_are(3, task, ring), pytest.raises(TaskTimeout):
             tried.result()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert tried.summary is not None
     assert 128 + signal.SIGTERM == tried.summary["exit_code"]
@@ -165,23 +167,22 @@ def test_the_log_tells_how_far_it_is(
     assert all(each.isascii() and " of 20/s - " in each for each in said)
 
 
-class stopping_when:  # noqa: N801  a context manager
-    """Within it the delivery is stopped, once the task has that many results."""
+@contextmanager
+def when_there_are(results: int, task: Task, do: Callable[[], None]) -> Iterator[None]:
+    """Within it something is done, once: when requests were sent and the task has that many results."""
+    over = threading.Event()
 
-    def __init__(self, tried: Delivery, task: Task, results: int) -> None:
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, args=(tried, task, results))
-
-    def _watch(self, tried: Delivery, task: Task, results: int) -> None:
-        while not self._over.wait(0.05):
-            file = task.out / "results.ndjson"
-            if file.exists() and file.read_bytes().count(b"\n") >= results and task.sandbox.stats.requests:
-                tried.stop()
+    def watch() -> None:
+        file = task.out / "results.ndjson"
+        while not over.wait(0.02):
+            if task.sandbox.stats.requests and file.exists() and file.read_bytes().count(b"\n") >= results:
+                do()
                 return
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -199,3 +200,13 @@ def test_checking_an_input_counts_right() -> None:
     """A small one, of which a tenth stands there twice."""
     found = rows(run("check_input.py", "--rows", "500"))
     assert "50" == found["500"][4]
+
+
+@pytest.mark.skipif(not (shutil.which("redis-server") or shutil.which("valkey-server")), reason="no Redis server")
+def test_a_limit_is_shared_through_redis() -> None:
+    """Two processes for some seconds: no window exceeds the limit, and both ask in batches."""
+    arguments = ["--processes", "2", "--rates", "100/s", "--seconds", "4", "--latency", "10"]
+    used, sent, any_moment, calls, _, _ = rows(run("redis_pace.py", *arguments))["2"][1:]
+    assert float(used.rstrip("%")) > 20  # in so short a time it says little
+    assert 30 < int(sent) <= int(any_moment) <= 100
+    assert float(calls) < 0.5

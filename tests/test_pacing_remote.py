@@ -296,6 +296,46 @@ def test_parts_are_kept_free_after_the_memory_was_lost() -> None:
     assert found.used(SHARED, 140, 159) >= 0.9
 
 
+def test_who_takes_the_place_of_a_killed_one_takes_its_part() -> None:
+    """Both of two are killed, and two new ones begin: after some seconds they have the whole limit."""
+    lives = [Life(seconds=8.0, rate=SHARED, share=2, killed=True) for _ in range(2)]
+    lives += [Life(begin=9.0, seconds=70.0, rate=SHARED, share=2) for _ in range(2)]
+    found = history(lives)
+    assert found.busiest(SHARED.per) <= SHARED.limit
+    assert found.used(SHARED, 60, 78) >= 0.93
+
+
+def test_nobody_takes_the_place_of_one_that_is_cut_off() -> None:
+    """One of two goes alone; the other is killed, and a new one begins at once: that changes nothing for the first."""
+
+    async def script(world: World) -> None:
+        await asyncio.sleep(10)
+        world.server.cut_off.add("member-1")
+
+    lives = [Life(seconds=120.0, rate=SHARED, share=2), Life(seconds=80.0, rate=SHARED, share=2, killed=True)]
+    lives += [Life(begin=80.1, seconds=40.0, rate=SHARED, share=2)]
+    found = history(lives, script)
+    assert found.busiest(SHARED.per) <= SHARED.limit
+    assert len([1 for sent in found.services[0].sent if 80 < sent < 119]) > 500
+
+
+def test_a_limit_that_cannot_be_divided() -> None:
+    """Two requests have no three parts."""
+    with pytest.raises(ConfigError, match="has no 3 shares"):
+        a_window(share=3, rate=Rate(2, 6.0))
+
+
+def test_who_stood_still_while_alone_sends_nothing_more() -> None:
+    """Its part is no longer kept free when it wakes up after its time."""
+    window = joined(a_window(share=2))
+    window.failed("connection refused", 1.0)
+    assert isinstance(window.step(100.0), Knock)
+    assert Mode.ALONE is window.mode
+    assert window.take(100.1) is not None
+    assert window.take(1900.0) is None
+    assert isinstance(window.step(1900.1), GiveUp)
+
+
 def test_who_goes_alone_gives_up_in_the_end() -> None:
     """The server keeps its part free for as long and no longer."""
 
@@ -325,7 +365,7 @@ LIVES = st.lists(
         seconds=st.floats(0.5, 60),
         rate=st.sampled_from([Rate(12, 2.0), Rate(30, 2.0), Rate(60, 2.0)]),
         killed=st.booleans(),
-        share=st.sampled_from([0, 6]),
+        share=st.sampled_from([0, 4]),
         patience=st.sampled_from([60.0, 90.0, 1800.0]),
     ),
     min_size=1,

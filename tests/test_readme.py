@@ -14,6 +14,7 @@ import pytest
 from aiolimiter import AsyncLimiter
 
 from moe_bulk import cli, presets
+from moe_bulk.cli.app import options_of
 from moe_bulk.columns import Columns, Reader, Unsent
 from moe_bulk.device import Device
 from moe_bulk.outcome import Status
@@ -149,6 +150,11 @@ def test_options_that_the_readme_names_exist(capsys: pytest.CaptureFixture[str])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--help", "--quiet"}
     usage = re.sub(r"(pip install|python3 -m venv|benchmarks/)[^&`]*", "", README)
     assert set() == set(re.findall(r"(?<![\w<!-])--[a-z][a-z-]+", usage)) - known
+
+
+def test_all_options_of_upload_are_told_of() -> None:
+    """Whoever reads the README misses none."""
+    assert [] == [name for name in options_of("upload") if name.startswith("--") and f"`{name}" not in README]
 
 
 def test_all_statuses_are_explained() -> None:

@@ -14,8 +14,11 @@ from moe_bulk.sources.masking import masked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DESTINATION = ("--workspace-id", "--api-key-file", "--data-center", "--base-url", "--ca-bundle", "--config")
-"""Options with a value that dead letters need again, since they do not hold it."""
+_DESTINATION = (
+    *("--workspace-id", "--api-key-file", "--data-center", "--base-url", "--ca-bundle", "--config"),
+    *("--pace", "--pace-fallback"),
+)
+"""Options with a value that dead letters need again, since they do not hold it, and with whom the limit is shared."""
 
 
 def next_steps(argv: Sequence[str]) -> NextSteps:

@@ -97,6 +97,8 @@ class RemoteWindow:
                 f"--pace-fallback takes effect after {duration(terms.silence)} of silence, when --outage-limit has "
                 f"already ended the run ({duration(patience)}): give it an hour, say"
             )
+        if terms.share > terms.rate.limit:
+            raise ConfigError(f"a limit of {terms.rate} has no {terms.share} shares: correct --pace-fallback or --rate")
         self.leases = Leases(terms)
         self.mode = Mode.JOINING
         self.place = place
@@ -168,7 +170,12 @@ class RemoteWindow:
             (guard.answered if answered else guard.given_up)(kept, now)
 
     def _take_alone(self, guard: WindowGuard, now: float, cost: float) -> Slot | None:
-        if now < self._alone_next or self._free(guard, now) > now or self._free(self._guard, now) > now:
+        if (
+            now < self._alone_next
+            or now - self._since >= self._patience
+            or self._free(guard, now) > now
+            or self._free(self._guard, now) > now
+        ):
             return None
         rate = self.alone_rate
         self._alone_next = max(self._alone_next, now - CREDIT) + cost * rate.per / (SCHEDULED * rate.limit)
@@ -243,8 +250,8 @@ class RemoteWindow:
         self.mode, self._there, self._tries, self._why = Mode.TOGETHER, False, 0, ""
         if before != reply.generation:
             self._tell_of_blocking(reply)
-        if 0 < reply.limit < self._terms.rate.limit:
-            left = Rate(reply.limit, self._terms.rate.per)
+        if reply.limit < self._terms.rate.limit:
+            left = Rate(reply.limit, self._terms.rate.per) if reply.limit else "nothing"
             self._note(f"what the other uploads of this workspace keep to leaves {left} for all of them")
 
     def failed(self, why: str, now: float) -> None:

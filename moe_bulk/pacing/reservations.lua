@@ -134,28 +134,36 @@ end
 if want < 0 then -- it leaves
   members[me] = nil
 else
+  local joined = members[me] and members[me].joined or math.floor(now / 1000)
   members[me] = {limit = limit, tail = tail, share = share, away = away, seen = math.floor(now / 1000),
-    report = heard}
+    joined = joined, report = heard}
 end
--- A member is remembered until everything that it can have sent has passed; one that may send a share of its own while
--- it is cut off keeps that share until then, and so do those that a hash which lost its memory does not know.
-local base, longest, peers, count, reserved, unknown, young = limit, tail, 0, 0, 0, 0, {}
+-- A member is remembered until everything that it can have sent has passed. One that is cut off may send a share of its
+-- own until then, as long as no more than `share` are at work: those that were heard before and after a moment which lies
+-- as far back as somebody may be silent were at work then, and leave so many fewer. A hash that lost its memory does not
+-- know who may be cut off.
+local base, longest, peers, steady, silent, most, biggest = limit, tail, 0, 0, 0, 0, 0
 for id, member in pairs(members) do
-  local part, lasts = member.share > 0 and math.ceil(member.limit / member.share) or 0, member.away + horizon + hold + member.tail
+  local lasts = member.away + horizon + hold + member.tail
   if is_live(member) then
     base, longest, peers = math.min(base, member.limit), math.max(longest, member.tail), peers + 1
+    if now - member.joined * 1000 >= STALE then steady = steady + 1 end
   elseif now < member.seen * 1000 + lasts then
-    reserved = reserved + part
+    if member.share > 0 then
+      local part = math.ceil(member.limit / member.share)
+      silent, most, biggest = silent + part, math.max(most, member.share), math.max(biggest, part)
+    end
   else
     members[id] = nil
   end
-  if members[id] then
-    count = count + 1
-    if now < s.born + lasts then young[#young + 1] = {member.share, part} end
+end
+local reserved = math.min(silent, math.max(0, most - steady) * biggest)
+for _, member in pairs(members) do
+  if member.share > 0 and now < s.born + member.away + horizon + hold + member.tail then
+    reserved = math.max(reserved, (member.share - steady) * math.ceil(member.limit / member.share))
   end
 end
-for _, each in ipairs(young) do unknown = math.max(unknown, (each[1] - count) * each[2]) end
-local cap = math.max(0, base - reserved - unknown)
+local cap = math.max(0, base - reserved)
 
 -- grant --------------------------------------------------------------------------------------------------------------
 local step = per / (SCHEDULED * math.max(1, cap))

@@ -158,14 +158,14 @@ def test_what_goes_wrong_tells_airflow_whether_to_try_again(
 
 
 @contextmanager
-def terminating(results: Path, at: int) -> Iterator[None]:
-    """Within it this process gets SIGTERM, once there are that many results."""
+def signalled(signum: signal.Signals, results: Path) -> Iterator[None]:
+    """Within it this process gets a signal, once there are three results."""
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.05):
-            if results.exists() and results.read_bytes().count(b"\n") >= at:
-                os.kill(os.getpid(), signal.SIGTERM)
+        while not over.wait(0.02):
+            if results.exists() and results.read_bytes().count(b"\n") >= 3:
+                os.kill(os.getpid(), signum)
                 return
 
     thread = threading.Thread(target=watch)
@@ -186,7 +186,7 @@ def test_a_task_that_is_killed_goes_on_when_it_is_tried_again(
     first = Try(source)
     before = signal.signal(signal.SIGTERM, lambda *_: first.task.on_kill())
     try:
-        with terminating(folder / "results.ndjson", 3), pytest.raises(AirflowException) as raised:
+        with signalled(signal.SIGTERM, folder / "results.ndjson"), pytest.raises(AirflowException) as raised:
             first.execute()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -215,8 +215,10 @@ def test_a_task_whose_time_is_up(tmp_path: Path, folder: Path, connect: Callable
     connect(extra={"rate": "20/s", "pace": "process"})
     source = str(write_devices(tmp_path / "devices.csv", 40))
     late = Try(source)
-    with pytest.raises(BaseException, match="Timeout"), timer.timeout(1):
+    rings = signalled(signal.SIGALRM, folder / "results.ndjson")  # as the timer would after a minute
+    with rings, pytest.raises(BaseException, match="Timeout") as raised, timer.timeout(60):
         late.execute()
+    assert not isinstance(raised.value, Exception)
     late.task.on_kill()  # Airflow calls it behind that
     assert 143 == json.loads((folder / "summary.json").read_text())["exit_code"]
     assert 40 == Try(source).execute()["counts"]["accepted"]
