@@ -137,7 +137,7 @@ class Life:
 
     begin: float = 0.0
     seconds: float = 60.0
-    rate: Rate = field(default_factory=lambda: Rate(300, 6.0))
+    rate: Rate = field(default_factory=lambda: Rate(120, 6.0))
     killed: bool = False
     share: int = 0
     patience: float = 1800.0

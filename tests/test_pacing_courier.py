@@ -18,7 +18,7 @@ from moe_bulk.errors import ConfigError
 from moe_bulk.pacing.address import RedisPace
 from moe_bulk.pacing.courier import Courier, Gone, RedisStore, Refused
 from moe_bulk.pacing.remote import Mode, RemoteWindow
-from moe_bulk.pacing.reservations import LEAVES, Call, Granted, Reply, Terms
+from moe_bulk.pacing.reservations import LEAVES, Call, Granted, Reply, Report, Terms
 from tests.redis_server import PASSWORD, running_redis
 
 if TYPE_CHECKING:
@@ -97,6 +97,47 @@ def test_it_forgets_what_it_was_told_to(server: RedisServer) -> None:
         return await store.knows(KEY)
 
     assert with_store(server.url, talk) is False
+
+
+@pytest.mark.parametrize("fields", [{"gen": "x"}, {"members": "["}, {"members": "5"}, {"held": "many"}, {"cut": ""}])
+def test_a_hash_that_somebody_wrote_in_begins_anew(server: RedisServer, fields: dict[str, str]) -> None:
+    """What makes no sense is taken for a lost memory."""
+
+    async def talk(store: RedisStore) -> Reply:
+        if "gen" not in fields:
+            await store.ask(Call())
+        with redis.Redis(port=server.port) as client:
+            client.hset(KEY, mapping=fields)
+        return await store.ask(Call())
+
+    found = with_store(server.url, talk)
+    assert ("empty", 1) == (found.begun, found.turn)
+
+
+def test_a_full_memory_leaves_everything_as_it_was(server: RedisServer) -> None:
+    """It is a trouble that passes; the numbers in the hash agree afterwards."""
+
+    async def talk(store: RedisStore, client: Any) -> None:
+        first = await store.ask(Call())
+        assert isinstance(first, Granted)
+        client.hset(KEY, "blocked", "0")
+        granted = await store.ask(Call(first.generation, first.turn, want=5))
+        assert isinstance(granted, Granted)
+        before = client.hgetall(KEY)
+        client.config_set("maxmemory", "1")
+        with pytest.raises(Gone, match="its memory is full"):
+            await store.ask(
+                Call(granted.generation, granted.turn, want=5, reports=(Report(1, {granted.runs[0].bin: -1}),))
+            )
+        client.config_set("maxmemory", "0")
+        assert before == client.hgetall(KEY)
+        after = await store.ask(Call(granted.generation, granted.turn, want=5))
+        assert isinstance(after, Granted)
+        found = client.hgetall(KEY)
+        assert 10 == int(found[b"held"]) == sum(int(count) for name, count in found.items() if name.isdigit())
+
+    with redis.Redis(port=server.port) as client:
+        with_store(server.url, lambda store: talk(store, client))
 
 
 def test_a_server_that_is_not_there() -> None:

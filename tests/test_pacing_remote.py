@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from moe_bulk.outcome import Outcome
 
-RATE = Rate(300, 6.0)
+RATE = Rate(120, 6.0)
 USUAL = Rate(1000, 6.0)
 """10,000 a minute."""
 
@@ -82,16 +82,16 @@ def test_who_needs_little_leaves_the_rest_to_the_others() -> None:
 
 def test_the_stricter_limit_holds_while_it_is_at_work() -> None:
     """A process with a lower limit slows all, who are told; when it has left they speed up again."""
-    slow = Rate(100, 6.0)
+    slow = Rate(60, 6.0)
     found = history([Life(seconds=50.0), Life(begin=8.0, seconds=20.0, rate=slow)])
     assert 0.9 <= found.used(slow, 16, 27) <= 1.0
     assert found.used(RATE, 42, 49) > 0.93
-    assert ["what the other uploads of this workspace keep to leaves 100/6s for all of them"] == found.notes
+    assert ["what the other uploads of this workspace keep to leaves 60/6s for all of them"] == found.notes
 
 
 def test_windows_of_two_lengths_cannot_be_shared() -> None:
     """Whoever comes second is refused, before it has sent anything, with what to do."""
-    with pytest.raises(ConfigError, match=r"keeps 300 in 6 s for another upload .*: give the same --rate everywhere"):
+    with pytest.raises(ConfigError, match=r"keeps 120 in 6 s for another upload .*: give the same --rate everywhere"):
         history([Life(seconds=5.0), Life(begin=2.0, seconds=1.0, rate=Rate(100, 1.0))])
 
 
@@ -105,15 +105,14 @@ def test_a_window_of_another_length_may_come_afterwards() -> None:
 
 def test_429s_slow_all_down() -> None:
     """A process that is told to slow down uses fewer of the slots that it gets; they are not lost to the others."""
-    chance = random.Random(3)
 
     def plan(exchange: Exchange) -> tuple[float, Outcome]:
-        return 0.05, throttled(2.0) if 10 < exchange.sent % 1000 < 11 and chance.random() < 0.5 else ACCEPTED
+        return 0.05, throttled(3.0) if 10 < exchange.sent % 1000 < 12 else ACCEPTED
 
     found = history([Life(seconds=40.0) for _ in range(2)], plan=plan)
     assert found.busiest(RATE.per) <= RATE.limit
-    assert found.used(RATE, 10.7, 12) < 0.3
-    assert found.used(RATE, 14, 17) < 0.9
+    assert found.used(RATE, 11.2, 13) < 0.2
+    assert found.used(RATE, 15, 18) < 0.9
 
 
 # --- kills and cuts ---------------------------------------------------------------------------------------------------
@@ -243,7 +242,7 @@ def test_answers_that_get_lost_cost_little() -> None:
 
 # --- alone ------------------------------------------------------------------------------------------------------------
 
-SHARED = Rate(90, 3.0)
+SHARED = Rate(45, 3.0)
 SILENCE_SECONDS = 10 + 3.003 + 1 + TIMEOUT + GRACE + 1
 
 
@@ -261,7 +260,7 @@ def test_a_share_while_the_server_is_away() -> None:
     assert not any(12.5 < sent < 10 + SILENCE_SECONDS - 4 for sent, _, _ in found.exchanges)
     assert 0.9 <= found.used(SHARED, 68, 98) <= 0.985
     assert found.used(SHARED, 118, 139) >= 0.94
-    assert any("still away: this upload sends 30/3s by itself until it is back" in note for note in found.notes)
+    assert any("still away: this upload sends 15/3s by itself until it is back" in note for note in found.notes)
 
 
 def test_the_part_of_one_that_is_cut_off_is_kept_free() -> None:
@@ -275,7 +274,7 @@ def test_the_part_of_one_that_is_cut_off_is_kept_free() -> None:
 
     found = history([Life(seconds=150.0, rate=SHARED, share=3) for _ in range(3)], script)
     assert found.busiest(SHARED.per) <= SHARED.limit
-    assert len([1 for sent in found.services[0].sent if 70 < sent < 95]) > 200
+    assert len([1 for sent in found.services[0].sent if 70 < sent < 95]) > 100
     assert found.used(SHARED, 70, 98) >= 0.92
     assert found.used(SHARED, 125, 149) >= 0.94
 
@@ -316,7 +315,7 @@ def test_nobody_takes_the_place_of_one_that_is_cut_off() -> None:
     lives += [Life(begin=80.1, seconds=40.0, rate=SHARED, share=2)]
     found = history(lives, script)
     assert found.busiest(SHARED.per) <= SHARED.limit
-    assert len([1 for sent in found.services[0].sent if 80 < sent < 119]) > 500
+    assert len([1 for sent in found.services[0].sent if 80 < sent < 119]) > 250
 
 
 def test_a_limit_that_cannot_be_divided() -> None:

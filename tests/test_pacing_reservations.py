@@ -10,10 +10,17 @@ from hypothesis import strategies as st
 
 from moe_bulk.config import Rate
 from moe_bulk.pacing.reservations import (
+    SCHEDULED,
+    STALE,
     Call,
+    Garbled,
     Granted,
+    OtherWindow,
     Report,
+    Run,
     Terms,
+    horizon,
+    key_of,
     script,
     understood,
 )
@@ -136,3 +143,55 @@ def test_it_does_what_the_model_does(
             assert model.hash is not None
             assert {number: count for number, count in model.hash.bins.items() if count} == stored
             assert sum(stored.values()) == int(client.hget("k", "held"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        5,
+        b"ok",
+        [],
+        [b"no"],
+        [b"ok"] * 11,
+        ["ok", *["1"] * 11],
+        ["ok", "1", "g", "1", "", "0", *["1"] * 5],
+        ["ok", "1", "g", "1", "", "1", *["1"] * 5, "9", "8", "1", "1"],
+        ["ok", "1", "g", "1", "", "1", *["1"] * 5, "8", "9", "0", "1"],
+        ["per"],
+        ["per", "1", "g", "1", "", "x", "1"],
+        [5, 6],
+        [b"\xff" * 20],
+    ],
+)
+def test_answers_that_make_no_sense(answer: object) -> None:
+    """Whatever a server says that is none of ours is told as such, without what it said."""
+    with pytest.raises(Garbled, match="it answers nonsense"):
+        understood(answer)
+
+
+def test_answers_are_understood() -> None:
+    """Times in seconds, slots in runs; text or bytes."""
+    words = ["ok", "1500000", "g", "7", "empty", "100000", "50", "2", "9000000", "2000000", "36000000"]
+    found = understood([*(word.encode() for word in words), "3000000", "4000000", "5", "40"])
+    assert Granted(1.5, "g", 7, "empty", 0.1, 50, 2, 9.0, 2.0, 36.0, (Run(3.0, 4.0, 5, 40),)) == found
+    assert OtherWindow(60.0, 100) == understood(["per", "1", "g", "1", "", "60000000", "100"])
+
+
+def test_the_keys_name_does_not_tell_the_workspace() -> None:
+    """It is the same for the same destination and workspace, and another one for any other."""
+    key = key_of("api-01.moengage.com:443", "WORKSPACE")
+    assert key == key_of("api-01.moengage.com:443", "WORKSPACE")
+    assert key.startswith("moe-bulk:pace:")
+    assert "WORKSPACE" not in key
+    assert 3 == len(
+        {key, key_of("api-02.moengage.com:443", "WORKSPACE"), key_of("api-01.moengage.com:443", "WORKSPACE2")}
+    )
+
+
+def test_python_and_the_script_agree() -> None:
+    """What both know stands in both: the horizon, the share of the limit, and after which silence one is not heard."""
+    text = script()
+    for line in ("SCHEDULED = 0.98", "STALE = 10000000", "math.max(math.floor(per / 12), 1000000)"):
+        assert line in text
+    assert (0.98, 10.0, 5.0, 1.0) == (SCHEDULED, STALE, horizon(60.0), horizon(6.0))

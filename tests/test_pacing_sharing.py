@@ -68,7 +68,7 @@ def test_streams_and_sends_share_it_too(server: RedisServer) -> None:
     """Whatever an Uploader does goes by its pace."""
 
     async def main() -> None:
-        async with uploader(RedisPace(server.url, share=2)) as sender:
+        async with uploader(RedisPace(server.url)) as sender:
             result = await sender.send(devices(1)[0])
             assert Status.ACCEPTED is result.status
 

@@ -38,8 +38,12 @@ local server = server_id()
 local names = {'gen', 'turn', 'server', 'per', 'cut', 'held', 'newest', 'next', 'at', 'born', 'blocked', 'members'}
 local stored, s = redis.call('HMGET', key, unpack(names)), {}
 for at, name in ipairs(names) do s[name] = stored[at] or nil end
-for _, name in ipairs({'turn', 'per', 'cut', 'held', 'newest', 'next', 'at', 'born', 'blocked'}) do s[name] = tonumber(s[name]) end
-local members = s.members and cjson.decode(s.members) or {}
+local whole_hash, members = pcall(cjson.decode, s.members or '')
+for _, name in ipairs({'turn', 'per', 'cut', 'held', 'newest', 'next', 'at', 'born', 'blocked'}) do
+  s[name] = tonumber(s[name])
+  whole_hash = whole_hash and s[name] ~= nil
+end
+if not (whole_hash and type(members) == 'table') then s, members = {}, {} end -- somebody else wrote there
 local now = math.max(told, s.at or 0)
 
 local function is_live(member) return now - member.seen * 1000 <= STALE end
@@ -64,7 +68,6 @@ if why ~= '' then
   for _, member in pairs(members) do whole = math.max(whole, hold + member.tail) end
   local blocked = told + whole + horizon
   if why == 'per' then blocked = math.max(s.blocked, s.newest * math.max(FINEST, math.ceil(s.per / BINS_A_WINDOW)) + hold) end
-  redis.call('DEL', key)
   members, now = {}, told
   s = {gen = me .. '.' .. text(told), turn = 0, cut = math.floor((told - CREDIT - hold) / width), held = 0, newest = 0,
     next = told, born = told, blocked = blocked}
@@ -74,19 +77,28 @@ if known ~= '' and known ~= s.gen and quiet >= 0 then -- it sent what this life 
 end
 
 -- bins ---------------------------------------------------------------------------------------------------------------
-local bins = {} -- those that were read or changed
+-- Everything is read first and written at the end, the numbers before anything is removed: where the memory is full,
+-- nothing has happened.
+local bins, changed, gone = {}, {}, {} -- `bins` are those that were read or changed
 local function read(first, last)
+  if why ~= '' then
+    for bin = first, last do bins[bin] = bins[bin] or 0 end
+    return
+  end
   for from = first, last, 1000 do
     local wanted = {}
     for bin = from, math.min(last, from + 999) do wanted[#wanted + 1] = text(bin) end
     local found = redis.call('HMGET', key, unpack(wanted))
-    for at, count in ipairs(found) do bins[from + at - 1] = tonumber(count or 0) or 0 end
+    for at, count in ipairs(found) do
+      local bin = from + at - 1
+      if not changed[bin] then bins[bin] = tonumber(count or 0) or 0 end
+    end
   end
 end
 
 local passed = math.floor((now - CREDIT - hold) / width)
 if passed > s.cut then
-  local gone, last = {}, math.min(passed, s.newest)
+  local last = math.min(passed, s.newest)
   if last - s.cut > MANY then
     local all = redis.call('HGETALL', key)
     for at = 1, #all, 2 do
@@ -97,23 +109,16 @@ if passed > s.cut then
     read(s.cut + 1, last)
     for bin = s.cut + 1, last do if bins[bin] > 0 then gone[#gone + 1] = bin end end
   end
-  for from = 1, #gone, 1000 do
-    local fields = {}
-    for at = from, math.min(#gone, from + 999) do
-      s.held = s.held - bins[gone[at]]
-      fields[#fields + 1] = text(gone[at])
-    end
-    redis.call('HDEL', key, unpack(fields))
-  end
+  for _, bin in ipairs(gone) do s.held = s.held - bins[bin] end
   s.cut = passed
 end
 
 local function change(bin, by)
   if bin <= s.cut then return end
-  local before = bins[bin] or tonumber(redis.call('HGET', key, text(bin)) or 0) or 0
-  local after = math.max(0, before + by)
-  bins[bin], s.held, s.newest = after, s.held + after - before, math.max(s.newest, bin)
-  if after > 0 then redis.call('HSET', key, text(bin), text(after)) else redis.call('HDEL', key, text(bin)) end
+  if not bins[bin] then read(bin, bin) end
+  local before = bins[bin]
+  bins[bin], changed[bin] = math.max(0, before + by), true
+  s.held, s.newest = s.held + bins[bin] - before, math.max(s.newest, bin)
 end
 
 -- what the caller has to tell: which of its requests end when; once, however often it says so -------------------------
@@ -202,9 +207,23 @@ elseif want > 0 and cap > 0 then
   end
 end
 
-redis.call('HSET', key, 'gen', s.gen, 'turn', text(s.turn + 1), 'server', server, 'per', text(per), 'cut', text(s.cut),
+if why ~= '' then redis.call('DEL', key) end
+local written = {'gen', s.gen, 'turn', text(s.turn + 1), 'server', server, 'per', text(per), 'cut', text(s.cut),
   'held', text(s.held), 'newest', text(s.newest), 'next', text(s.next), 'at', text(now), 'born', text(s.born),
-  'blocked', text(s.blocked), 'members', cjson.encode(members))
+  'blocked', text(s.blocked), 'members', cjson.encode(members)}
+for bin in pairs(changed) do
+  if bins[bin] > 0 then
+    written[#written + 1], written[#written + 2] = text(bin), text(bins[bin])
+  else
+    gone[#gone + 1] = bin
+  end
+end
+for from = 1, #written, 1000 do redis.call('HSET', key, unpack(written, from, math.min(#written, from + 999))) end
+for from = 1, #gone, 1000 do
+  local fields = {}
+  for at = from, math.min(#gone, from + 999) do fields[#fields + 1] = text(gone[at]) end
+  redis.call('HDEL', key, unpack(fields))
+end
 redis.call('PEXPIRE', key, KEPT)
 local reply = {'ok', text(told), s.gen, text(s.turn + 1), why}
 for _, each in ipairs({width, cap, peers, s.blocked, retry, longest}) do reply[#reply + 1] = text(each) end
