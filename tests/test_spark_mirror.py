@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,6 +242,26 @@ def test_a_line_that_is_being_written_is_left_for_the_next_object(tmp_path: Path
     place._copy_lines()
     assert 2 == len(shelf.names(f"{PART}/attempt-0"))
     place.close()
+
+
+def test_two_threads_copy_each_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is cancelled in the middle of a copy closes its place while a thread is still at it."""
+    shelf = LocalShelf(tmp_path / "out")
+    job = Job(shelf.root, stopping_after(40), options={"in_flight": "1"})
+    monkeypatch.setattr(mirror, "MOST_BYTES", 1_000)
+    close = MirroredPlace.close
+
+    def both(place: MirroredPlace) -> None:
+        threads = [threading.Thread(target=work) for work in (place.keep, place.keep, lambda: close(place))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    monkeypatch.setattr(MirroredPlace, "close", both)
+    with pytest.raises(CredentialsRejected):
+        job.task(devices(60))
+    assert list(range(40)) == sorted(each["offset"] for each in lines(shelf))
 
 
 def test_an_attempt_that_dies_at_once_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ async def deliver_to(workspace: Workspace, name: str | None, rows: AsyncGenerato
     folder = desk.run if name is None else f"{desk.run}/{name}"
     partition = desk.task.partition
     if not is_shared(desk.settings, desk.task):
-        claim(desk.shelf, folder, desk.settings, partition)
+        await _in_thread(partial(claim, desk.shelf, folder, desk.settings, partition))
     place = await _in_thread(partial(take_place, desk.shelf, folder, partition))
     try:
         summary, view = await _upload(workspace, rows, place, desk)

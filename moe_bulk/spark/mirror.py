@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,7 @@ class MirroredPlace:
         self._staging = staging
         self._past = past
         self._token = secrets.token_hex(8)
+        self._copying = threading.Lock()  # a task that is cancelled leaves a thread behind, and closes
         self._copied = dict.fromkeys(_GROWING, 0)
         self._objects = dict.fromkeys(_GROWING, 0)
         self._restored: int | None = None
@@ -92,30 +94,34 @@ class MirroredPlace:
 
     def keep(self) -> None:
         """Copy what is new. Raises JournalError where the store does not take it, or a later attempt is at work."""
-        self._refuse_if_over()
-        self._look_whether_it_began_again()
-        checkpoint = self._read(CHECKPOINT)
-        if checkpoint is None or _is_finished(checkpoint):
-            return  # at its end the dead letters are put in order: what was copied is no longer their beginning
-        self._copy_lines()
-        self._shelf.write(f"{self._name}/{CHECKPOINT}", checkpoint)
+        with self._copying:
+            checkpoint = self._read(CHECKPOINT)
+            if checkpoint is None or _is_finished(checkpoint):
+                return  # at its end the dead letters are put in order: what was copied is no longer their beginning
+            self._refuse_if_over()
+            self._look_whether_it_began_again()
+            self._go_on(checkpoint)
 
     def close(self) -> None:
         """Copy the rest, and what there is at a run's end, and leave nothing of it on this disk."""
-        try:
-            checkpoint = self._read(CHECKPOINT)
-            if checkpoint is not None:
-                self._refuse_if_over()
-                self._look_whether_it_began_again()
-                if _is_finished(checkpoint):
-                    self._finish(checkpoint)
-                else:
-                    self._copy_lines()
-                    for name in (SUMMARY, REPORT):
-                        self._put(name)
-                    self._shelf.write(f"{self._name}/{CHECKPOINT}", checkpoint)
-        finally:
-            shutil.rmtree(self._staging, ignore_errors=True)
+        with self._copying:
+            try:
+                checkpoint = self._read(CHECKPOINT)
+                if checkpoint is not None:
+                    self._refuse_if_over()
+                    self._look_whether_it_began_again()
+                    if _is_finished(checkpoint):
+                        self._finish(checkpoint)
+                    else:
+                        self._go_on(checkpoint, SUMMARY, REPORT)
+            finally:
+                shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _go_on(self, checkpoint: bytes, *also: str) -> None:
+        self._copy_lines()
+        for name in also:
+            self._put(name)
+        self._shelf.write(f"{self._name}/{CHECKPOINT}", checkpoint)
 
     def _finish(self, checkpoint: bytes) -> None:
         self._copy(RESULTS, self._length(RESULTS))
