@@ -73,6 +73,7 @@ class MirroredPlace:
         self._objects = dict.fromkeys(_GROWING, 0)
         self._restored: int | None = None
         """The inode of the results that were taken over: others are those of a run that started over."""
+        self._anew = False
 
     @classmethod
     def take_over(cls, shelf: Shelf, folder: str, partition: int) -> MirroredPlace:
@@ -92,6 +93,16 @@ class MirroredPlace:
             raise
         return place
 
+    def begun(self) -> None:
+        """See what became of the files that were taken over, before anything is written behind them.
+
+        The run may have been moved aside, for other rows. Or lines were cut off: a host that died between two objects
+        leaves dead letters without their results. Then the objects of the attempts before are no longer its beginning.
+        """
+        if self._restored is not None:
+            moved = (self.folder / RESULTS).stat().st_ino != self._restored
+            self._anew = moved or any(self._length(name) < self._copied[name] for name in _GROWING)
+
     def keep(self) -> None:
         """Copy what is new. Raises JournalError where the store does not take it, or a later attempt is at work."""
         with self._copying:
@@ -99,7 +110,7 @@ class MirroredPlace:
             if checkpoint is None or _is_finished(checkpoint):
                 return  # at its end the dead letters are put in order: what was copied is no longer their beginning
             self._refuse_if_over()
-            self._look_whether_it_began_again()
+            self._begin_anew()
             self._go_on(checkpoint)
 
     def close(self) -> None:
@@ -109,7 +120,7 @@ class MirroredPlace:
                 checkpoint = self._read(CHECKPOINT)
                 if checkpoint is not None:
                     self._refuse_if_over()
-                    self._look_whether_it_began_again()
+                    self._begin_anew()
                     if _is_finished(checkpoint):
                         self._finish(checkpoint)
                     else:
@@ -178,14 +189,12 @@ class MirroredPlace:
         if state is None or state.get("token") != self._token:
             raise JournalError(f"a later attempt has taken over {self.where}: this one sends no more")
 
-    def _look_whether_it_began_again(self) -> None:
-        """See whether the run that was restored was moved aside, for other rows: its objects count no more."""
-        with contextlib.suppress(FileNotFoundError):
-            inode = (self.folder / RESULTS).stat().st_ino
-            if self._restored is not None and inode != self._restored:
-                self._restored, self._past = None, _Past(self.attempt)
-                self._copied = dict.fromkeys(_GROWING, 0)
-                self._say_so()
+    def _begin_anew(self) -> None:
+        """Copy everything as objects of this attempt, where those of the attempts before count no more."""
+        if self._anew:
+            self._anew, self._past = False, _Past(self.attempt)
+            self._copied = dict.fromkeys(_GROWING, 0)
+            self._say_so()
 
     # -- what comes from there ---------------------------------------------------------------------------------------
 
