@@ -1,10 +1,11 @@
 """A Spark job: deliver a table's rows, each customer's in their order, and print what became of them.
 
     python samples/spark_job.py samples/devices.csv /tmp/moe --sandbox
+    spark-submit samples/spark_job.py s3a://exports/devices.csv s3://results/moe
 
-On `local[2]` as it stands; with spark-submit on your cluster, with a pace that all hosts share. Without --sandbox the
-executors take where to and with which key from their environment (MOENGAGE_WORKSPACE_ID, MOENGAGE_API_KEY,
-MOENGAGE_DATA_CENTER). The second argument is a folder that all hosts see, or s3://…
+With --sandbox two tasks run here, on `local[2]`. On your cluster the executors take where to and with which key from
+their environment (MOENGAGE_WORKSPACE_ID, MOENGAGE_API_KEY, MOENGAGE_DATA_CENTER), one task reaches the usual limit, and
+results go to a folder that all hosts see, or to S3.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import monotonically_increasing_id
@@ -38,15 +39,22 @@ def sandbox() -> Iterator[None]:
             running.terminate()
 
 
-def deliver(devices: str, out: str) -> None:
-    """Write the rows to MoEngage. The same run_id again goes on where a job stopped."""
+def local() -> SparkSession:
+    """Give a session of two tasks on this machine, which nobody else sees."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    spark = SparkSession.builder.master("local[2]").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+    builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+    return (
+        builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1").getOrCreate()
+    )
+
+
+def deliver(spark: SparkSession, devices: str, out: str, tasks: int) -> dict[str, Any]:
+    """Write the rows to MoEngage and return the summary. The same run_id again goes on where a job stopped."""
     spark.dataSource.register(MoEngageDataSource)
     rows = spark.read.csv(devices, header=True, escape='"', multiLine=True)
     (
         rows.withColumn("place", monotonically_increasing_id())  # the order of the file; yours may have a time
-        .repartition(2, "customer_id")
+        .repartition(tasks, "customer_id")
         .sortWithinPartitions("customer_id", "place")
         .write.format("moengage")
         .mode("append")
@@ -55,14 +63,18 @@ def deliver(devices: str, out: str) -> None:
         .option("order_by", "place")
         .save()
     )
+    summary = spark.read.text(f"{out}/sample/summary.json".replace("s3://", "s3a://"), wholetext=True).first()
     spark.stop()
+    return json.loads(summary[0]) if summary else {}
 
 
 if __name__ == "__main__":
     devices, out, *more = sys.argv[1:]
-    with sandbox() if more == ["--sandbox"] else contextlib.nullcontext():
-        deliver(devices, out)
-    summary = json.loads((Path(out) / "sample" / "summary.json").read_text())
+    if more == ["--sandbox"]:
+        with sandbox():
+            summary = deliver(local(), devices, out, tasks=2)
+    else:
+        summary = deliver(SparkSession.builder.getOrCreate(), devices, out, tasks=1)
     for status, count in summary["counts"].items():
         print(f"{status:>10} {count:>8,}")
     for warning in summary["warnings"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,6 +242,56 @@ def test_a_line_that_is_being_written_is_left_for_the_next_object(tmp_path: Path
     place._copy_lines()
     assert 2 == len(shelf.names(f"{PART}/attempt-0"))
     place.close()
+
+
+def test_a_host_that_dies_between_a_letter_and_its_result_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The letter is cut off; what was copied before counts anew, in objects of the attempt that found it."""
+    shelf, job = LocalShelf(tmp_path / "out"), Job(tmp_path / "out", options={"in_flight": "1"})
+    rows, write = devices(90), LocalShelf.write
+    job.decide = lambda said: answer(400, "ValueError") if int(said["customer_id"][5:]) % 3 == 0 else answer(200)
+
+    def dies(where: LocalShelf, name: str, content: bytes) -> None:
+        if "attempt-0/results-000001" in name:
+            raise JournalError("the host is gone")
+        write(where, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalShelf, "write", dies)
+        patch.setattr(MirroredPlace, "close", lambda place: shutil.rmtree(place._staging))
+        with pytest.raises(RunStopped, match="the host is gone"):
+            job.task(rows)
+    settled = {each["offset"] for each in lines(shelf)}
+    assert {each["_moe_bulk"]["line"] - 1 for each in lines(shelf, "dead-letter")} - settled
+    rejected = len([offset for offset in settled if offset % 3 == 0])
+    Killed(monkeypatch).run(job, rows, 45)
+    assert 1 == json.loads(shelf.read(f"{PART}/attempt.json") or b"")["since"]
+    assert settled < {each["offset"] for each in lines(shelf)}
+    (told,) = job.task(rows).delivered
+    assert list(range(90)) == sorted(each["offset"] for each in lines(shelf))
+    assert (90 - rejected, rejected) == (told.counts["accepted"], told.counts["rejected"])
+    assert rejected == len((shelf.read(f"{PART}/dead-letter.ndjson") or b"").splitlines()) > 5
+
+
+def test_two_threads_copy_each_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that is cancelled in the middle of a copy closes its place while a thread is still at it."""
+    shelf = LocalShelf(tmp_path / "out")
+    job = Job(shelf.root, stopping_after(40), options={"in_flight": "1"})
+    monkeypatch.setattr(mirror, "MOST_BYTES", 1_000)
+    close = MirroredPlace.close
+
+    def both(place: MirroredPlace) -> None:
+        threads = [threading.Thread(target=work) for work in (place.keep, place.keep, lambda: close(place))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    monkeypatch.setattr(MirroredPlace, "close", both)
+    with pytest.raises(CredentialsRejected):
+        job.task(devices(60))
+    assert list(range(40)) == sorted(each["offset"] for each in lines(shelf))
 
 
 def test_an_attempt_that_dies_at_once_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def test_what_nobody_says_is_as_everywhere() -> None:
     settings = read_options({"path": "/shared/moe"})
     assert (Rate(), "host", None) == (settings.rate, settings.pace, settings.run_id)
     assert settings == read_options({"out": "file:///shared/moe"})
+    assert "s3://bucket/moe" == read_options({"out": "s3a://bucket/moe/"}).out
 
 
 @pytest.mark.parametrize(

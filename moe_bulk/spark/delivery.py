@@ -138,7 +138,7 @@ async def deliver_to(workspace: Workspace, name: str | None, rows: AsyncGenerato
     folder = desk.run if name is None else f"{desk.run}/{name}"
     partition = desk.task.partition
     if not is_shared(desk.settings, desk.task):
-        claim(desk.shelf, folder, desk.settings, partition)
+        await _in_thread(partial(claim, desk.shelf, folder, desk.settings, partition))
     place = await _in_thread(partial(take_place, desk.shelf, folder, partition))
     try:
         summary, view = await _upload(workspace, rows, place, desk)
@@ -162,6 +162,11 @@ async def _upload(
 ) -> tuple[Summary, RunView | None]:
     views: list[RunView] = []
     settings = desk.settings
+
+    def begun(view: RunView) -> None:
+        views.append(view)
+        place.begun()
+
     async with desk.make(workspace, settings) as uploader:
         if settings.pace == "host" and is_shared(settings, desk.task) and not uploader.shares_pace:
             raise ConfigError(
@@ -176,7 +181,7 @@ async def _upload(
                 if_changed="fresh",
                 reading=Reading(settings.columns),
                 max_failures=settings.max_failures,
-                watch=views.append,
+                watch=begun,
             )
         except RunRefused as error:
             raise RunRefused(f"{error}. In Spark another run_id starts over") from None

@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,10 +68,12 @@ class MirroredPlace:
         self._staging = staging
         self._past = past
         self._token = secrets.token_hex(8)
+        self._copying = threading.Lock()  # a task that is cancelled leaves a thread behind, and closes
         self._copied = dict.fromkeys(_GROWING, 0)
         self._objects = dict.fromkeys(_GROWING, 0)
         self._restored: int | None = None
         """The inode of the results that were taken over: others are those of a run that started over."""
+        self._anew = False
 
     @classmethod
     def take_over(cls, shelf: Shelf, folder: str, partition: int) -> MirroredPlace:
@@ -90,32 +93,46 @@ class MirroredPlace:
             raise
         return place
 
+    def begun(self) -> None:
+        """See what became of the files that were taken over, before anything is written behind them.
+
+        The run may have been moved aside, for other rows. Or lines were cut off: a host that died between two objects
+        leaves dead letters without their results. Then the objects of the attempts before are no longer its beginning.
+        """
+        if self._restored is not None:
+            moved = (self.folder / RESULTS).stat().st_ino != self._restored
+            self._anew = moved or any(self._length(name) < self._copied[name] for name in _GROWING)
+
     def keep(self) -> None:
         """Copy what is new. Raises JournalError where the store does not take it, or a later attempt is at work."""
-        self._refuse_if_over()
-        self._look_whether_it_began_again()
-        checkpoint = self._read(CHECKPOINT)
-        if checkpoint is None or _is_finished(checkpoint):
-            return  # at its end the dead letters are put in order: what was copied is no longer their beginning
-        self._copy_lines()
-        self._shelf.write(f"{self._name}/{CHECKPOINT}", checkpoint)
+        with self._copying:
+            checkpoint = self._read(CHECKPOINT)
+            if checkpoint is None or _is_finished(checkpoint):
+                return  # at its end the dead letters are put in order: what was copied is no longer their beginning
+            self._refuse_if_over()
+            self._begin_anew()
+            self._go_on(checkpoint)
 
     def close(self) -> None:
         """Copy the rest, and what there is at a run's end, and leave nothing of it on this disk."""
-        try:
-            checkpoint = self._read(CHECKPOINT)
-            if checkpoint is not None:
-                self._refuse_if_over()
-                self._look_whether_it_began_again()
-                if _is_finished(checkpoint):
-                    self._finish(checkpoint)
-                else:
-                    self._copy_lines()
-                    for name in (SUMMARY, REPORT):
-                        self._put(name)
-                    self._shelf.write(f"{self._name}/{CHECKPOINT}", checkpoint)
-        finally:
-            shutil.rmtree(self._staging, ignore_errors=True)
+        with self._copying:
+            try:
+                checkpoint = self._read(CHECKPOINT)
+                if checkpoint is not None:
+                    self._refuse_if_over()
+                    self._begin_anew()
+                    if _is_finished(checkpoint):
+                        self._finish(checkpoint)
+                    else:
+                        self._go_on(checkpoint, SUMMARY, REPORT)
+            finally:
+                shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _go_on(self, checkpoint: bytes, *also: str) -> None:
+        self._copy_lines()
+        for name in also:
+            self._put(name)
+        self._shelf.write(f"{self._name}/{CHECKPOINT}", checkpoint)
 
     def _finish(self, checkpoint: bytes) -> None:
         self._copy(RESULTS, self._length(RESULTS))
@@ -172,14 +189,12 @@ class MirroredPlace:
         if state is None or state.get("token") != self._token:
             raise JournalError(f"a later attempt has taken over {self.where}: this one sends no more")
 
-    def _look_whether_it_began_again(self) -> None:
-        """See whether the run that was restored was moved aside, for other rows: its objects count no more."""
-        with contextlib.suppress(FileNotFoundError):
-            inode = (self.folder / RESULTS).stat().st_ino
-            if self._restored is not None and inode != self._restored:
-                self._restored, self._past = None, _Past(self.attempt)
-                self._copied = dict.fromkeys(_GROWING, 0)
-                self._say_so()
+    def _begin_anew(self) -> None:
+        """Copy everything as objects of this attempt, where those of the attempts before count no more."""
+        if self._anew:
+            self._anew, self._past = False, _Past(self.attempt)
+            self._copied = dict.fromkeys(_GROWING, 0)
+            self._say_so()
 
     # -- what comes from there ---------------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ class Place(Protocol):
     where: str
     """Where people find it."""
 
+    def begun(self) -> None:
+        """To be called when the run has begun or gone on, before anything is written."""
+
     def keep(self) -> None:
         """Bring what is new where it belongs; to be called again and again, in a thread.
 
@@ -42,8 +45,11 @@ class LocalPlace:
         self.attempt = attempt
         self.where = str(folder)
 
-    def keep(self) -> None:
+    def begun(self) -> None:
         """There is nothing to do."""
+
+    def keep(self) -> None:
+        """Nor here."""
 
     def close(self) -> None:
         """Nor here."""

@@ -36,6 +36,7 @@ _SPARKS = frozenset({"path", "checkpointlocation", "queryname"})
 """What Spark itself adds to the options."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,99}")
+_SPARKS_S3 = re.compile(r"^s3[an]://")
 _REQUIRED = ("customer_id", "device_id")
 
 
@@ -138,7 +139,8 @@ def _out(said: Mapping[str, str], options: Mapping[str, str]) -> str:
     out, path = said.get("out", ""), options.get("path", "")
     if out and path and out != path:
         raise ConfigError("save() names one folder and the option out another: keep one of them")
-    place = (out or path).removeprefix("file://")
+    # Spark's own names for a path of this host and for S3
+    place = _SPARKS_S3.sub("s3://", (out or path).removeprefix("file://"))
     if not place:
         raise ConfigError(
             "where do results go? Name a folder with the option out: a path that all hosts share, or s3://…"

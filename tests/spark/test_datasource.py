@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from moe_bulk.sandbox import Sandbox
 
-pytestmark = pytest.mark.timeout(120)  # a session takes up to half a minute to begin, on a busy machine
+pytestmark = pytest.mark.timeout(300)  # a session takes up to a minute to begin, on a busy machine
 
 FIELDS = ("customer_id", "device_id", "platform", "push_id")
 SCHEMA = ", ".join(f"{name} string" for name in FIELDS)
