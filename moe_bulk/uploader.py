@@ -108,11 +108,9 @@ class Uploader:
         self._network = network or Network()
         self._clock = clock or Clock.system()
         self._pace = Pace(self.rate, self._network.timeout)
-        self._share = pace == "host"
+        self._shares_pace = pace == "host"
         self.notes: list[str] = []
         """What people should know about the pace that is shared with other processes."""
-        self.shares_pace = False
-        """Whether it is shared in fact; not where that was asked for and the state folder cannot be used."""
         self._policy = Policy(retry or Retry())
         self._users = Users(self._network.timeout)
         self._client = client
@@ -137,7 +135,7 @@ class Uploader:
             user_agent=f"moe-bulk/{version()}",
         )
         async with AsyncExitStack() as stack:
-            if self._share:
+            if self._shares_pace:
                 self._share_pace(stack)
             await stack.enter_async_context(client)
             in_flight = self._network.most_in_flight
@@ -160,7 +158,6 @@ class Uploader:
         if window is not None:
             stack.callback(lambda: window.close(self._clock.now()))
             self._pace = Pace(self.rate, timeout, window)
-            self.shares_pace = True
 
     @property
     def engine(self) -> Engine:
