@@ -152,11 +152,6 @@ class Uploader:
         return self._shared.notes
 
     @property
-    def shares_pace(self) -> bool:
-        """Whether others keep to it, too; not where that was asked for and the state folder cannot be used."""
-        return self._shared.with_others
-
-    @property
     def waits_for_redis(self) -> bool:
         """True while nothing is sent because of the Redis server that keeps the pace."""
         return self._shared.waits(self._clock.now())

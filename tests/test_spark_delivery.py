@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moe_bulk.errors import ConfigError, CredentialsRejected, RunRefused, RunStopped, SourceError
+from moe_bulk.pacing.host import ALONE
 from moe_bulk.spark import delivery
 from moe_bulk.spark.access import Workspace, Workspaces
 from moe_bulk.spark.delivery import deliver
@@ -145,6 +146,27 @@ def test_a_pace_that_cannot_be_shared_is_refused(tmp_path: Path, monkeypatch: py
         job.task(devices(5))
     assert [] == job.seen
     Job(tmp_path, options={"pace": "host"}, master="yarn").task(devices(5))  # one partition alone
+
+
+def test_a_pace_that_is_shared_no_longer_ends_the_upload(tmp_path: Path) -> None:
+    """Where the file that is shared goes bad in the middle, an upload is silent for a minute: here it stops."""
+    job = Job(tmp_path, start=1000.0, options={"pace": "host", "in_flight": "1"})
+    made: list[Uploader] = []
+    make = job.make
+
+    def noted(workspace: Workspace, settings: Settings) -> Uploader:
+        made.append(make(workspace, settings))
+        return made[0]
+
+    def decide(_: dict[str, Any]) -> httpx.Response:
+        if len(job.seen) == 5:
+            made[0].notes.append(f"a disk is full: from 95 s on this upload {ALONE}")
+        return answer(200)
+
+    job.make, job.decide = noted, decide  # type: ignore[method-assign]
+    with pytest.raises(RunStopped, match="only where their pace is shared, and a disk is full"):
+        job.task(devices(100))
+    assert len(job.seen) < 50
 
 
 def test_another_pace_is_the_uploader_s_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -307,12 +307,15 @@ def test_an_attempt_that_dies_at_once_hides_nothing(tmp_path: Path, monkeypatch:
     assert (80 - copied, 80) == (len(job.seen), len(lines(shelf)))
 
 
-def test_a_store_that_takes_no_more_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [JournalError("the store is gone"), ValueError("the store is gone")])
+def test_a_store_that_takes_no_more_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """What cannot be written is not sent; once it does again the next attempt goes on."""
     job = Job(tmp_path / "out", options={"in_flight": "1"})
 
     def refuse(*_: object) -> None:
-        raise JournalError("the store is gone")
+        raise error
 
     job.decide = lambda _: answer(200)
     with monkeypatch.context() as patch:

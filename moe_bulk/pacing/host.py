@@ -40,6 +40,9 @@ BUSY_WAIT, PATIENCE = 0.002, 15.0
 
 OPENING_SECONDS, CLOSING_SECONDS = 2.0, 0.05
 
+ALONE = "keeps its pace alone. Let no other run beside it"
+"""What a note says of an upload whose pace is not shared although that was asked for."""
+
 
 class HostSlot(Slot):
     """A place in the window that other processes see, and until when it counts as far as they know."""
@@ -369,8 +372,7 @@ class HostWindow:
         self._not_before = now + _whole_window(self._rate, self._timeout)
         self.notes.append(
             f"the window that this workspace's uploads share cannot be used any more ({error.strerror or error}; "
-            f"{self.path}): from {self._not_before - now:.0f} s on this upload keeps its pace alone. Let no other run "
-            "beside it"
+            f"{self.path}): from {self._not_before - now:.0f} s on this upload {ALONE}"
         )
 
 
@@ -383,8 +385,8 @@ def open_window(
         window = HostWindow(path, rate, timeout, now)
     except OSError as error:
         reason = error.strerror or error
-        said = f"the window that this workspace's uploads share cannot be used ({reason}; {path}): this upload keeps "
-        return None, [f"{said}its pace alone. Let no other run beside it"]
+        said = f"the window that this workspace's uploads share cannot be used ({reason}; {path})"
+        return None, [f"{said}: this upload {ALONE}"]
     return window, window.notes
 
 

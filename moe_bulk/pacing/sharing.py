@@ -60,7 +60,6 @@ class Shared:
     notes: list[str] = field(default_factory=list)
     window: RemoteWindow | None = None
     courier: Courier | None = None
-    with_others: bool = False
 
     def waits(self, now: float) -> bool:
         """Whether nothing can be sent because of Redis."""
@@ -79,7 +78,7 @@ async def share(pace: PaceOf, party: Party, stack: AsyncExitStack) -> Shared:
     window, notes = open_window(party.credentials.address, party.credentials.workspace_id, party.rate, timeout, now)
     if window is not None:
         stack.callback(lambda: window.close(party.clock.now()))
-    return Shared(Pace(party.rate, timeout, window), notes, with_others=window is not None)
+    return Shared(Pace(party.rate, timeout, window), notes)
 
 
 async def _through_redis(pace: RedisPace, party: Party, stack: AsyncExitStack) -> Shared:
@@ -94,4 +93,4 @@ async def _through_redis(pace: RedisPace, party: Party, stack: AsyncExitStack) -
     courier = Courier(window, RedisStore(pace, key, terms, party.network.ca_bundle), party.clock)
     stack.push_async_callback(courier.leave)
     await courier.join()
-    return Shared(Pace(party.rate, timeout, window), window.notes, window, courier, with_others=True)
+    return Shared(Pace(party.rate, timeout, window), window.notes, window, courier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -16,6 +16,7 @@ import orjson
 from moe_bulk.errors import ConfigError, JournalError, RunRefused, RunStopped
 from moe_bulk.intake import Reading
 from moe_bulk.journal import RESULTS
+from moe_bulk.pacing.host import ALONE
 from moe_bulk.sources import masked
 from moe_bulk.spark.access import Workspace, Workspaces
 from moe_bulk.spark.attempts import alone_name, others_alone, run_name
@@ -50,6 +51,9 @@ T = TypeVar("T")
 
 KEEP_SECONDS = 10.0
 """How often what was written is copied where it belongs, where that is an object store."""
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether the pace is still shared: an upload that goes on alone is silent for longer before."""
 
 IN_FLIGHT_EACH = 64
 """Requests on their way for each of many workspaces, which share one task's open files: 167 a second at 380 ms."""
@@ -168,12 +172,12 @@ async def _upload(
         place.begun()
 
     async with desk.make(workspace, settings) as uploader:
-        if settings.pace == "host" and is_shared(settings, desk.task) and not uploader.shares_pace:
-            raise ConfigError(
-                f"partitions may send at the same time only where their pace is shared, and {uploader.notes[-1]}. For "
-                "one partition, df.coalesce(1), give the option pace the value process"
-            )
-        keeping = asyncio.create_task(_keep(place, uploader))
+        shares = settings.pace == "host" and is_shared(settings, desk.task)
+        if shares:
+            refuse_alone(uploader.notes)
+        beside = [asyncio.create_task(_keep(place, uploader))]
+        if shares:
+            beside.append(asyncio.create_task(_stay_together(uploader)))
         try:
             summary = await uploader.run(
                 Once(rows),
@@ -186,10 +190,20 @@ async def _upload(
         except RunRefused as error:
             raise RunRefused(f"{error}. In Spark another run_id starts over") from None
         finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+            for each in beside:
+                each.cancel()
+            await asyncio.wait(beside)
     return summary, (views[0] if views else None)
+
+
+def refuse_alone(notes: Sequence[str]) -> None:
+    """Raise ConfigError where the pace is not shared although others may send, too."""
+    for note in notes:
+        if ALONE in note:
+            raise ConfigError(
+                f"partitions may send at the same time only where their pace is shared, and {note}. For one partition, "
+                "df.coalesce(1), give the option pace the value process"
+            )
 
 
 async def _keep(place: Place, uploader: Uploader) -> None:
@@ -197,7 +211,18 @@ async def _keep(place: Place, uploader: Uploader) -> None:
         await asyncio.sleep(KEEP_SECONDS)
         try:
             await _in_thread(place.keep)
-        except JournalError as error:  # what cannot be written is not sent
+        except Exception as error:  # noqa: BLE001  whatever it is: what cannot be written is not sent
+            said = str(error) if isinstance(error, JournalError) else f"{place.where}: {type(error).__name__}: {error}"
+            uploader.stop(RunStopped(said))
+            return
+
+
+async def _stay_together(uploader: Uploader) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            refuse_alone(uploader.notes)
+        except ConfigError as error:
             uploader.stop(RunStopped(str(error)))
             return
 
