@@ -57,6 +57,17 @@ def test_the_usual_limit_is_used_to_98_percent() -> None:
     assert found.used(rate, 62, 98) >= 0.965
 
 
+@pytest.mark.parametrize(
+    ("rate", "seconds", "least"),
+    [(Rate(1, 60.0), 600.0, 0.9), (Rate(10, 60.0), 300.0, 0.93), (Rate(200, 0.5), 5.0, 0.6)],
+)
+def test_small_and_odd_limits(rate: Rate, seconds: float, least: float) -> None:
+    """One request a minute, and windows shorter than the bins' usual width."""
+    found = history([Life(seconds=seconds, rate=rate) for _ in range(2)], plan=lambda _: (0.02, ACCEPTED))
+    assert found.busiest(rate.per) <= rate.limit
+    assert found.used(rate, seconds / 4, seconds * 0.95) >= least
+
+
 def test_a_server_far_away_is_asked_earlier() -> None:
     """Answers that take 400 ms: slots are asked for so much earlier that hardly any of the limit is lost."""
     found = history([Life(seconds=25.0) for _ in range(2)], server=lambda: FakeServer(0.4))
