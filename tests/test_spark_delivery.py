@@ -320,6 +320,15 @@ def test_workspaces_share_a_task_s_connections(tmp_path: Path) -> None:
         assert expected == delivery.make_uploader(workspace, settings)._party.network.in_flight
 
 
+def test_what_is_done_while_redis_is_away_reaches_the_uploader(tmp_path: Path) -> None:
+    """It belongs to the pace."""
+    job = many(tmp_path)
+    said = {"out": "/a", **job.options, "pace": "redis://pace.example.org", "pace_fallback": "share=3"}
+    workspace = Workspaces(job.options["workspaces_file"], {}).find("ACME")
+    pace = delivery.make_uploader(workspace, read_options(said))._pace_of
+    assert "RedisPace('redis://pace.example.org:6379/0', share=3)" == repr(pace)
+
+
 def test_too_many_workspaces_in_a_task_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its connections."""
     monkeypatch.setattr("moe_bulk.spark.dividing.MOST_WORKSPACES", 2)

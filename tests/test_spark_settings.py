@@ -68,6 +68,8 @@ def test_what_nobody_says_is_as_everywhere() -> None:
         ({"out": "/a", "pace": "alone"}, "there is no pace 'alone'"),
         ({"out": "/a", "pace": "redis://:S3CR3T@host/0"}, "give it as pace_secret"),
         ({"out": "/a", "pace": "host", "pace_secret": "redis://host/0"}, "keep one of them"),
+        ({"out": "/a", "pace_fallback": "share=3"}, "nothing else can be away"),
+        ({"out": "/a", "pace": "redis://host/0", "pace_fallback": "3"}, "write share=N"),
         ({"out": "/a", "api_key_file": "/k", "api_key_secret": "S3CR3T"}, "keep one of them"),
         ({"out": "/a", "workspace_column": "w"}, "give both, or neither"),
         ({"out": "/a", "workspace_column": "w", "workspaces_file": "/f", "workspace_id": "W"}, "each has its own"),

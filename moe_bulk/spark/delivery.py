@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from moe_bulk.errors import ConfigError, JournalError, RunRefused, RunStopped
 from moe_bulk.intake import Reading
 from moe_bulk.journal import RESULTS
+from moe_bulk.pacing.address import RedisPace
 from moe_bulk.pacing.host import ALONE
 from moe_bulk.sources import masked
 from moe_bulk.spark.access import Workspace, Workspaces
@@ -61,13 +62,13 @@ IN_FLIGHT_EACH = 64
 
 def make_uploader(workspace: Workspace, settings: Settings) -> Uploader:
     """The Uploader that every other program uses, too."""
-    more: dict[str, Any] = {"pace": settings.pace}  # what there is of paces, the Uploader knows
     network = settings.network
     if settings.access.column is not None and network.in_flight is None:
         network = replace(network, in_flight=IN_FLIGHT_EACH)
     rate = workspace.rate or settings.rate
     try:
-        return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, **more)
+        pace = RedisPace(settings.pace, settings.pace_share) if settings.pace_share else settings.pace
+        return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, pace=pace)
     except ConfigError as error:  # it may name the pace, and Spark shows what a task raises
         raise ConfigError(masked(str(error))) from None
 

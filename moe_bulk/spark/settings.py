@@ -11,6 +11,7 @@ from moe_bulk.columns import Columns
 from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.device import FIELDS
 from moe_bulk.errors import ConfigError
+from moe_bulk.pacing.address import parse_fallback
 from moe_bulk.sources import masked
 from moe_bulk.sources.values import refuse_twins
 from moe_bulk.spark.access import Access
@@ -26,7 +27,17 @@ KNOWN = frozenset(
         *("out", "run_id"),
         *("workspace_id", "data_center", "base_url", "api_key_file", "api_key_env", "api_key_secret"),
         *("workspace_column", "workspaces_file", "ca_bundle"),
-        *("rate", "pace", "pace_secret", "in_flight", "timeout", "tries", "outage_limit", "max_failures"),
+        *(
+            "rate",
+            "pace",
+            "pace_secret",
+            "pace_fallback",
+            "in_flight",
+            "timeout",
+            "tries",
+            "outage_limit",
+            "max_failures",
+        ),
         *("preset", "validate", "order_by"),
     }
 )
@@ -52,6 +63,8 @@ class Settings:
     retry: Retry = field(default_factory=Retry)
     network: Network = field(default_factory=Network)
     pace: str = field(default="host", repr=False)
+    pace_share: int = 0
+    """Into how many parts the limit is divided while the pace's Redis is away; 0 where nothing is sent then."""
     max_failures: FailureLimit | None = None
     order_by: str | None = None
     secrets: tuple[str, ...] = ()
@@ -77,6 +90,7 @@ def read_options(options: Mapping[str, str], names: Collection[str] = ()) -> Set
     _check_names(said)
     columns = _columns(said)
     _check_columns(columns, said, names)
+    pace = _pace(said)
     return Settings(
         out=_out(said, options),
         access=Access.read(said),
@@ -89,7 +103,8 @@ def read_options(options: Mapping[str, str], names: Collection[str] = ()) -> Set
             in_flight=_whole("in_flight", said["in_flight"]) if "in_flight" in said else None,
             ca_bundle=said.get("ca_bundle"),
         ),
-        pace=_pace(said),
+        pace=pace,
+        pace_share=_pace_share(pace, said.get("pace_fallback")),
         max_failures=FailureLimit.parse(said["max_failures"]) if "max_failures" in said else None,
         order_by=said.get("order_by"),
         secrets=tuple(sorted(name for name in said if name.endswith("_secret"))),
@@ -170,6 +185,12 @@ def _whole(name: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
         raise ConfigError(f"{name} is a whole number; got {text!r}")
     return int(text)
+
+
+def _pace_share(pace: str, said: str | None) -> int:
+    if said is not None and "://" not in pace:
+        raise ConfigError("pace_fallback is for a pace of redis://…: nothing else can be away")
+    return parse_fallback(said)
 
 
 def _pace(said: Mapping[str, str]) -> str:
