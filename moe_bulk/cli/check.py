@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO, cast
@@ -121,6 +122,8 @@ def _leaving_nothing() -> Iterator[None]:
 
     def leave(signum: int, _frame: FrameType | None) -> NoReturn:
         asked.append(signum)
+        # a file that was just opened, and is nobody's yet, is closed by the program's end: not worth a word
+        warnings.simplefilter("ignore", ResourceWarning)
         raise SystemExit(128 + signum)
 
     before = {each: signal.signal(each, leave) for each in stop_signals()}
