@@ -2,7 +2,8 @@
 
     python benchmarks/check_input.py --rows 1000000 10000000
 
-Each size is checked in a process of its own, on one core. CPU time is user and system.
+Each size is checked in a process of its own, on one core, between two that only parse, check and encode the same rows
+by a plain function (`by_hand`): the yardstick for the machine. CPU time is user and system.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import orjson
+from by_hand import bodies
 from machine import describe, load, peak_memory
 from measure import table
 
@@ -64,20 +66,35 @@ def check(path: str) -> None:
     print(json.dumps(taken))
 
 
+def read_by_hand(path: str) -> None:
+    """Only parse, check and encode the rows; in a process of its own, too."""
+    cpu = time.process_time()
+    rows = sum(1 for _ in bodies(Path(path)))
+    print(json.dumps({"rows": rows, "cpu": time.process_time() - cpu}))
+
+
+def apart(what: str, path: Path) -> dict[str, float]:
+    """Do one of both in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, what, str(path)], capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
 def measured(rows: int) -> list[str]:
     """A line of the table."""
     with tempfile.TemporaryDirectory(prefix="check-") as folder:
         path = Path(folder) / "devices.ndjson"
         write(path, rows)
-        command = [sys.executable, __file__, "--check", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    taken = json.loads(done.stdout)
+        before, taken, after = (apart(what, path) for what in ("--by-hand", "--check", "--by-hand"))
+    by_hand = (before["rows"] + after["rows"]) / (before["cpu"] + after["cpu"])
     expected = rows // 10
     counted = f"{taken['repeated']:,}" + ("" if taken["repeated"] == expected else f" NOT {expected:,}")
     return [
         f"{taken['rows']:,}",
         f"{taken['rows'] / taken['cpu']:,.0f}",
         f"{taken['cpu'] / taken['rows'] * 1e6:.1f}",
+        f"{by_hand:,.0f}",
+        f"{taken['rows'] / taken['cpu'] / by_hand:.2f}x",
         f"{taken['wall']:.1f}",
         f"{taken['megabytes']:.0f}",
         counted,
@@ -89,13 +106,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--check", help=argparse.SUPPRESS)
+    parser.add_argument("--by-hand", help=argparse.SUPPRESS)
     said = parser.parse_args()
+    if said.by_hand:
+        read_by_hand(said.by_hand)
+        return
     if said.check:
         check(said.check)
         return
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print(f"{describe()}, load {load()}\n")
-    head = ["rows", "rows a CPU second", "us of CPU a row", "s", "MB at most", "repeated devices"]
+    speeds = ["rows a CPU second", "us of CPU a row", "by hand", "of it"]
+    head = ["rows", *speeds, "s", "MB at most", "repeated devices"]
     print(table(head, [measured(rows) for rows in said.rows]))
 
 
