@@ -134,6 +134,15 @@ def test_none_stands_for_what_may_be_missing(tmp_path: Path) -> None:
     assert plan(tmp_path) == plan(tmp_path, **{"max-failures": None, "keep-runs": None})
 
 
+def test_a_password_is_no_option_of_a_task() -> None:
+    """Airflow shows a task's options; a connection's extra may hold one, or a file."""
+    with pytest.raises(ConfigError, match=r"pace=@FILE\. Change the password") as caught:
+        merged({}, {"pace": " rediss://:S3CR3T@pace.example.org"})
+    assert "S3CR3T" not in str(caught.value)
+    for account, own in (({"pace": "redis://:x@h"}, {}), ({}, {"pace": "redis://h"}), ({}, {"pace": "@/run/pace"})):
+        assert account | own == merged(account, own)
+
+
 def test_a_task_s_own_options_go_first() -> None:
     """Before those of its connection, however either is written."""
     assert {"max-failures": "5%", "rate": "1/s"} == merged({"max_failures": 3, "rate": "1/s"}, {"max-failures": "5%"})

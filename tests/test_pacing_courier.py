@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 import traceback
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +25,6 @@ from tests.redis_server import PASSWORD, running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
     from moe_bulk.errors import PaceLost
     from tests.redis_server import RedisServer
@@ -74,18 +75,19 @@ def why(url: str, **more: Any) -> str:
 def test_it_grants_and_remembers(server: RedisServer) -> None:
     """The first question begins a life of the hash, the next ones know it; the key goes by itself in a month."""
 
-    async def talk(store: RedisStore) -> tuple[Reply, Reply, bool]:
+    async def talk(store: RedisStore) -> tuple[Reply, Reply, int]:
         await store.knock()
         first = await store.ask(Call())
         assert isinstance(first, Granted)
         second = await store.ask(Call(first.generation, first.turn, want=5))
-        return first, second, await store.knows(KEY)
+        with redis.Redis(port=server.port) as client:
+            return first, second, client.ttl(KEY)
 
-    first, second, known = with_store(server.url, talk)
+    first, second, seconds_left = with_store(server.url, talk)
     assert ("empty", 100, 1, 1) == (first.begun, first.limit, first.peers, first.turn)
     assert TERMS.whole == pytest.approx(first.blocked - first.now, abs=1e-5)
     assert ("", first.generation, 2, ()) == (second.begun, second.generation, second.turn, second.runs)
-    assert known
+    assert 29 * 86400 < seconds_left <= 30 * 86400
 
 
 def test_it_forgets_what_it_was_told_to(server: RedisServer) -> None:
@@ -168,23 +170,34 @@ def test_a_user_that_may_too_little() -> None:
     """A user without scripts is told what it lacks."""
     with running_redis("--user", "poor", "on", ">pw", "~moe-bulk:*", "+ping") as server:
         place = server.url.removeprefix("redis://")
-        said = "Refused: this user may not run scripts there, or not use the key moe-bulk:pace:…"
-        assert said == why(f"redis://poor:pw@{place}")
+        said = "Refused: this user may not run scripts there, not choose a database, or not use the key"
+        assert why(f"redis://poor:pw@{place}").startswith(said)
 
 
-def test_a_user_with_just_enough() -> None:
-    """These rights suffice; they stand in the README."""
-    rights = "+ping +eval +evalsha +script|load +time +info +hmget +hget +hgetall +hset +hdel +del +pexpire +exists"
-    with running_redis(*f"--user poor on >pw ~moe-bulk:pace:* {rights}".split()) as server:
+@pytest.mark.parametrize("database", [0, 3])
+def test_a_user_with_just_enough(database: int) -> None:
+    """The rights that stand in the README suffice, for any database, and for all that is asked."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (rights,) = re.findall(r"`(~moe-bulk:pace:\* [^`]+)`", readme)
+    with running_redis(*f"--user poor on >pw {rights}".split()) as server:
 
         async def talk(store: RedisStore) -> Reply:
             await store.knock()
             first = await store.ask(Call())
             assert isinstance(first, Granted)
-            return await store.ask(Call(first.generation, first.turn, want=LEAVES))
+            found = await store.ask(Call(first.generation, first.turn, want=LEAVES))
+            assert await store.knows(KEY)
+            assert await store.info("server")
+            await store.forget()
+            return found
 
-        found = with_store(f"redis://poor:pw@{server.url.removeprefix('redis://')}", talk)
+        found = with_store(f"redis://poor:pw@{server.url.removeprefix('redis://')}/{database}", talk)
         assert "" == found.begun
+
+
+def test_a_database_that_there_is_not(server: RedisServer) -> None:
+    """There are sixteen of them, where nobody asked for more."""
+    assert why(f"{server.url}/99").startswith("Refused: it has no database of that number")
 
 
 def answered(reply: bytes) -> str:
@@ -267,6 +280,23 @@ def test_tls(tmp_path: Path) -> None:
 
         with_store(f"rediss://127.0.0.1:{port}", knock, ca_bundle=f"{tmp_path}/ca.pem")
         assert why(f"rediss://127.0.0.1:{port}").startswith("Refused: its certificate is not trusted")
+        elsewhere = why(f"rediss://localhost:{port}", ca_bundle=f"{tmp_path}/ca.pem")
+        assert elsewhere.startswith("Refused: its certificate is not trusted: Hostname mismatch")
+
+
+def test_a_certificate_is_held_against_the_host_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for: the library's own answer was no for long."""
+    made: list[dict[str, Any]] = []
+    client = redis.asyncio.Redis
+
+    def make(**said: Any) -> Any:
+        made.append(said)
+        return client(**said)
+
+    monkeypatch.setattr(redis.asyncio, "Redis", make)
+    for url in ("rediss://h", "redis://h"):
+        RedisStore(RedisPace(url), KEY, TERMS)
+    assert [True, None] == [said.get("ssl_check_hostname") for said in made]
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +338,7 @@ class Sender:
 def test_a_server_is_killed_and_comes_back_empty(server: RedisServer) -> None:
     """What it granted before is sent, then nothing for a whole window, then it goes on."""
 
-    async def main() -> tuple[list[float], float, list[str]]:
+    async def main() -> tuple[list[float], list[str]]:
         sender = Sender(server.url)
         await sender.courier.join()
         with redis.Redis(port=server.port) as client:
@@ -319,13 +349,12 @@ def test_a_server_is_killed_and_comes_back_empty(server: RedisServer) -> None:
         begun = sender.sent[-1]
         await sender.send(lambda: bool(sender.sent) and sender.sent[-1] > begun + 3)
         await sender.courier.leave()
-        return sender.sent, begun, sender.window.notes
+        return sender.sent, sender.window.notes
 
-    sent, begun, notes = asyncio.run(main())
+    sent, notes = asyncio.run(main())
     gap = max(later - before for before, later in pairwise(sent))
     assert TERMS.whole - 2.5 < gap < TERMS.whole + 4
     assert max(sum(at - 1 <= each <= at for each in sent) for at in sent) <= TERMS.rate.limit
-    assert begun > 0
     assert any("knows nothing of this workspace" in note for note in notes)
 
 

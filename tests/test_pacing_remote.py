@@ -75,6 +75,16 @@ def test_a_server_far_away_is_asked_earlier() -> None:
     assert found.used(RATE, 10, 24) >= 0.93
 
 
+def test_a_server_too_far_away_is_said_to_be() -> None:
+    """Answers that take 2 s do not tell the moment of a slot: people hear of it, and the run ends in time."""
+    found = history([Life(seconds=90.0, patience=60.0)], server=lambda: FakeServer(2.0))
+    assert [] == found.exchanges
+    assert any("nothing is sent until it answers within a second" in note for note in found.notes)
+    assert [f"{KEEPER} answered too late for 1 min (--outage-limit): name one that is nearer"] == [
+        str(error) for error in found.stopped
+    ]
+
+
 def test_a_start_adds_no_burst() -> None:
     """The first second holds about a second's share."""
     found = history([Life(seconds=6.0) for _ in range(3)])
@@ -537,6 +547,16 @@ def test_it_waits_while_nothing_can_be_sent() -> None:
     assert not window.waits(51.0)
     window.failed("connection refused", 52.0)
     assert window.waits(52.0)
+
+
+def test_a_slow_answer_is_forgotten_with_the_next_one() -> None:
+    """One answer that took its time is waited for, and is no reason to say anything."""
+    window = joined(a_window())
+    window.told(granted(1000.1, generation="h"), 0.5, 3.0)
+    assert window.waits(3.1)
+    window.told(granted(1001.1, generation="h"), 3.4, 3.5)
+    assert not window.waits(3.6)
+    assert not any("takes" in note for note in window.notes)
 
 
 def test_the_last_word_gives_everything_back() -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moe_bulk.config import Rate
+from moe_bulk.pacing.remote import CREDIT
 from moe_bulk.pacing.reservations import (
     SCHEDULED,
     STALE,
@@ -190,8 +191,13 @@ def test_the_keys_name_does_not_tell_the_workspace() -> None:
 
 
 def test_python_and_the_script_agree() -> None:
-    """What both know stands in both: the horizon, the share of the limit, and after which silence one is not heard."""
+    """What both know stands in both: horizon, share of the limit, credit, and after which silence one is not heard."""
     text = script()
-    for line in ("SCHEDULED = 0.98", "STALE = 10000000", "math.max(math.floor(per / 12), 1000000)"):
+    for line in (
+        "SCHEDULED = 0.98",
+        "STALE = 10000000",
+        f"CREDIT = {CREDIT * 1e6:.0f} ",
+        "math.max(math.floor(per / 12), 1000000)",
+    ):
         assert line in text
     assert (0.98, 10.0, 5.0, 1.0) == (SCHEDULED, STALE, horizon(60.0), horizon(6.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,6 +13,7 @@ from moe_bulk import ConfigError, PaceLost, RedisPace, Uploader
 from moe_bulk.config import Network, Rate, Retry
 from moe_bulk.outcome import Status
 from moe_bulk.pacing.reservations import LEAVES, Call, Terms, key_of, script
+from moe_bulk.pacing.sharing import MARGIN
 from tests.fake_service import CREDENTIALS, devices
 from tests.fake_service import answer as answered
 from tests.redis_server import running_redis
@@ -36,7 +38,7 @@ def server() -> Iterator[RedisServer]:
         carry_out = client.register_script(script())
         for want in (0, LEAVES):
             carry_out(keys=[KEY], args=Call(want=want).words(Terms("before", RATE, 0.5)))
-        client.hset(KEY, "blocked", "0")
+        client.hset(KEY, mapping={"blocked": "0", "born": "0"})
         yield found
 
 
@@ -94,6 +96,21 @@ def test_a_run_says_that_it_waits_and_gives_up(server: RedisServer, tmp_path: Pa
     asyncio.run(main())
     assert "redis" in waited
     assert "pace" in waited
+
+
+def test_what_it_does_alone_is_told_to_the_server(server: RedisServer) -> None:
+    """How many shares there are, and for how long the server is to keep one free: as long as it may send unheard."""
+
+    async def main(pace: RedisPace) -> list[dict[str, float]]:
+        async with uploader(pace, outage_limit=900.0) as sender:
+            assert Status.ACCEPTED is (await sender.send(devices(1)[0])).status
+            with redis.Redis(port=server.port) as client:
+                return list(json.loads(client.hget(KEY, "members")).values())
+
+    (alone,) = asyncio.run(main(RedisPace(server.url, share=4)))
+    (never,) = asyncio.run(main(RedisPace(server.url)))
+    assert (4, (900 + MARGIN) * 1e6) == (alone["share"], alone["away"])
+    assert 0 == never["share"]
 
 
 def test_a_server_that_refuses_is_a_setting_to_correct() -> None:

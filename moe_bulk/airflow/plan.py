@@ -14,7 +14,7 @@ from moe_bulk.intake import Files, Query, Reading
 from moe_bulk.known import ChangedOnly
 from moe_bulk.naming import expand
 from moe_bulk.options import Changes, Destination, Input, Output, Pacing
-from moe_bulk.pacing.address import pace_said
+from moe_bulk.pacing.address import SCHEMES, RedisPace, pace_said
 from moe_bulk.settings import read_query
 from moe_bulk.spelling import did_you_mean
 from moe_bulk.uploader import Uploader
@@ -178,10 +178,19 @@ class _Said:
 
 
 def merged(account: Mapping[str, object], own: Mapping[str, object] | None) -> dict[str, object]:
-    """The options of a task: its own before those of its connection, however their names are written."""
+    """The options of a task: its own before those of its connection, however their names are written.
+
+    Raises ConfigError for a password among its own, which Airflow shows to all who may see the task.
+    """
     if own is not None and not hasattr(own, "items"):
         raise ConfigError(f"options are a mapping of names to values; got {type(own).__name__}")
-    return {dashed(name): value for options in (account, own or {}) for name, value in options.items()}
+    its_own = {dashed(name): value for name, value in (own or {}).items()}
+    if str(pace := its_own.get("pace", "")).strip().startswith(SCHEMES) and RedisPace(str(pace).strip()).secret:
+        raise ConfigError(
+            "a password among a task's options stands on its page in Airflow: put the pace's URL into the connection's "
+            "extra, or into a file, and say pace=@FILE. Change the password"
+        )
+    return {dashed(name): value for name, value in account.items()} | its_own
 
 
 def dashed(name: object) -> str:

@@ -60,7 +60,9 @@ class RedisStore:
         self._pace = pace
         self._terms = terms
         self._key = key
-        tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": ca_bundle or _authorities()} if pace.encrypted else {}
+        tls: dict[str, Any] = {}
+        if pace.encrypted:  # redis-py before 6 takes any trusted certificate, whatever host it is for
+            tls = {"ssl": True, "ssl_ca_certs": ca_bundle or _authorities(), "ssl_check_hostname": True}
         self._client = redis.asyncio.Redis(
             host=pace.host,
             port=pace.port,
@@ -124,6 +126,8 @@ def _trouble(error: Exception) -> Gone | Refused:
     known = {*(each.__name__ for each in type(error).__mro__), said.split(" ", 1)[0]}
     if "unauthenticated" in said:  # what comes before the password may not be long
         known.add("AuthenticationError")
+    if "out of range" in said or "Invalid Database" in said:
+        return Refused("it has no database of that number: the first one is 0, as in redis://HOST:6379/0")
     for words, why in _LASTING.items():
         if known & words:
             return Refused(why)
@@ -162,7 +166,10 @@ _PASSING = {
 
 _LASTING = {
     frozenset({"AuthenticationError"}): "the user name or the password is wrong, or missing",
-    frozenset({"NoPermissionError"}): "this user may not run scripts there, or not use the key moe-bulk:pace:…",
+    frozenset({"NoPermissionError"}): (
+        "this user may not run scripts there, not choose a database, or not use the key moe-bulk:pace:…: the README "
+        "lists the rights that are needed"
+    ),
     frozenset(
         {"MOVED", "MovedError", "CROSSSLOT", "ClusterCrossSlotError", "CLUSTERDOWN", "ClusterDownError"}
     ): "it belongs to a cluster, which is not supported: name a server of its own",

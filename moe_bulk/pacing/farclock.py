@@ -47,6 +47,10 @@ class FarClock:
         """It cannot be further than this."""
         return now + self._at(now)[1]
 
+    def spread(self, now: float) -> float:
+        """By how many seconds it may be either way: what an answer took, at first."""
+        return self.latest(now) - self.earliest(now)
+
     def reaches(self, told: float, now: float) -> float:
         """When, on our clock, it will surely have reached `told`."""
         return told - self._at(now)[0]

@@ -69,8 +69,6 @@ class Leases:
         self.peers = 1
         self.blocked = 0.0
         """Until when nothing may be sent, by the server's clock."""
-        self.asked = 0
-        """How many questions there were."""
         self.last_sent: float | None = None
         self._terms = terms
         self._batches: deque[_Batch] = deque()
@@ -89,7 +87,7 @@ class Leases:
         self._debt = 0.0
         self._hungry = False
         self._retry = 0.0
-        self._trip = 0.0
+        self.trip = 0.0
         """How many seconds an answer took lately, at worst."""
         self._looked = -math.inf
         """When it last asked."""
@@ -138,6 +136,10 @@ class Leases:
     def in_hand(self) -> int:
         """Slots that are not used yet."""
         return sum(batch.left for batch in self._batches)
+
+    def knows_no_moment(self, now: float) -> bool:
+        """True while no slot can be used: when it is surely due, it may be late already."""
+        return self.clock.spread(now) >= LATE
 
     def drop_all(self) -> None:
         """Use none of the slots in hand any more."""
@@ -188,7 +190,7 @@ class Leases:
             self._reports.append(Report(self._number, news, self._unused))
             self._news.clear()
             self._unused = 0
-        self._looked, self.asked = now, self.asked + 1
+        self._looked = now
         quiet = None if self.last_sent is None else max(0.0, now - self.last_sent)
         return Call(self.generation, self._turn, want, tuple(self._reports), quiet, self._again)
 
@@ -208,14 +210,14 @@ class Leases:
         """How many slots suit this process, one of several."""
         per = self._terms.rate.per
         part = SCHEDULED * self.limit / per / max(1, self.peers)
-        ahead = LEAD + TRIPS * self._trip
+        ahead = LEAD + TRIPS * self.trip
         return max(1, int(min(max(SMALLEST_BATCH, ahead * part), 0.8 * horizon(per) * part)))
 
     def told(self, answer: Granted, sent: float, received: float) -> None:
         """The answer came."""
         another = answer.generation != self.generation
         in_step = self.clock.note(sent, received, answer.now)
-        self._trip = max(received - sent, 0.8 * self._trip)
+        self.trip = max(received - sent, 0.8 * self.trip)
         self._reports.clear()
         if another:
             self.drop_all()

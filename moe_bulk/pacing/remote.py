@@ -112,6 +112,8 @@ class RemoteWindow:
         """Since when the server has been away, or has not been heard yet."""
         self._spoken = now
         """When it was last asked something that it may have heard."""
+        self._slow_since: float | None = None
+        """Since when its answers have taken too long for any slot to be used."""
         self._there = False
         """Whether it answered the last knock."""
         self._tries = 0
@@ -202,7 +204,8 @@ class RemoteWindow:
         """Whether nothing can be sent because of the server: it is away, or does not know what was sent before."""
         if self.mode in (Mode.JOINING, Mode.AWAY, Mode.OVER):
             return not self.leases.in_hand
-        return self.mode is Mode.TOGETHER and self.leases.blocked > self.leases.clock.latest(now)
+        blocked = self.leases.blocked > self.leases.clock.latest(now)
+        return self.mode is Mode.TOGETHER and (blocked or self._slow_since is not None)
 
     # -- what the courier asks ----------------------------------------------------------------------------------------
 
@@ -210,6 +213,8 @@ class RemoteWindow:
         """What to do next."""
         if self._error is None and self.mode is not Mode.TOGETHER and now - self._since >= self._patience:
             self._end(f"was away for {duration(self._patience)} (--outage-limit): when it is back, {AGAIN}")
+        if self.mode is Mode.TOGETHER and self._slow_since is not None and now - self._slow_since >= self._patience:
+            self._end(f"answered too late for {duration(self._patience)} (--outage-limit): name one that is nearer")
         if self._error is not None:
             return GiveUp(self._error)
         if self.mode is Mode.TOGETHER:
@@ -250,6 +255,7 @@ class RemoteWindow:
         self.mode, self._there, self._tries, self._why = Mode.TOGETHER, False, 0, ""
         if before != reply.generation:
             self._tell_of_blocking(reply)
+        self._look_at_its_clock(received)
         if reply.limit < self._terms.rate.limit:
             left = Rate(reply.limit, self._terms.rate.per) if reply.limit else "nothing"
             self._note(f"what the other uploads of this workspace keep to leaves {left} for all of them")
@@ -306,6 +312,17 @@ class RemoteWindow:
         said = "cannot be reached" if joining else "is away"
         self._note(f"{self.place}, which keeps the pace, {said} ({self._why}): {what}; {patience}")
         self._why = ""
+
+    def _look_at_its_clock(self, now: float) -> None:
+        if not self.leases.knows_no_moment(now):
+            self._slow_since = None
+        elif self._slow_since is None:
+            self._slow_since = now
+        elif now - self._slow_since >= MOMENT:
+            self._note(
+                f"{self.place}, which keeps the pace, takes {duration(self.leases.trip)} to answer, too long to tell "
+                "when a slot is due: nothing is sent until it answers within a second. Name one that is nearer"
+            )
 
     def _tell_of_blocking(self, reply: Granted) -> None:
         seconds = reply.blocked - reply.now

@@ -14,8 +14,8 @@ local BINS_A_WINDOW, FINEST = 512, 1000
 local CREDIT = 250000 -- unused pace that may be caught up
 local STALE = 10000000 -- without a sign of it a process is not at work: it was killed, or is cut off
 local SET_BACK = 1000000 -- a clock that was set back by more than this means nothing any more
-local MANY = 2000
-local KEPT = 30 * 86400 * 1000 -- milliseconds
+local MANY = 2000 -- bins that passed since the last question: to read the hash whole is cheaper then
+local KEPT = 30 * 86400 * 1000 -- milliseconds that a workspace to which nobody sends is remembered
 
 local key, me, known, known_turn = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local limit, per, hold, tail = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
