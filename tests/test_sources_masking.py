@@ -24,6 +24,8 @@ from moe_bulk.sources import masked
          "403 for url: https://h/a?token=*** , and /b?Signature=*** (again)"),
         ("me@example.org?", "me@example.org?"),
         ("redis://:p@ss/w#rd?x@host:1/0", "redis://***@host:1/0"),
+        ("redis:/:pw@host", "redis:/:***@host"),
+        ("rediss//me:pw@host", "rediss//***@host"),
     ],
 )  # fmt: skip
 def test_what_lets_somebody_in_is_masked(text: str, expected: str) -> None:

@@ -7,8 +7,8 @@ import re
 # A web address has no slash in its user's part; elsewhere (s3://KEY:SECRET@bucket/…) a secret may have one.
 _WEB_USER = re.compile(r"\b(https?://)[^/?#@\s]*@", re.IGNORECASE)
 _USER = re.compile(r"\b((?!https?:)[a-z][a-z0-9+.-]*://)(?:[^/?#@:\s]*:[^?#@\s]*|[^/?#@\s]*)@", re.IGNORECASE)
-# Nothing of what stands before the host is of use to anybody there, and its password may be spelt wrongly.
-_REDIS_USER = re.compile(r"\b(rediss?://)\S*@", re.IGNORECASE)
+# Nothing of what stands before the host is of use to anybody there, and all of it may be spelt wrongly.
+_REDIS_USER = re.compile(r"\b(rediss?[:/]+)\S*@", re.IGNORECASE)
 _VALUE = re.compile(r"([?&;][^=&\s]*(?:sig|token|cred|secret|pass|pwd|key|auth)[^=&\s]*=)[^&#\s]*", re.IGNORECASE)
 
 
