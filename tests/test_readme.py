@@ -16,11 +16,13 @@ from aiolimiter import AsyncLimiter
 from moe_bulk import cli, presets
 from moe_bulk.cli.app import options_of
 from moe_bulk.columns import Columns, Reader, Unsent
+from moe_bulk.config import Rate
 from moe_bulk.device import Device
 from moe_bulk.outcome import Status
 from moe_bulk.record import Position, Record, Row
 from moe_bulk.sandbox import Sandbox, SandboxSettings
-from tests.acceptance.command import environment, running_sandbox, start, write_devices
+from moe_bulk.spark.access import Workspaces
+from tests.acceptance.command import COMMAND, environment, running_sandbox, start, write_devices
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(<!-- [a-z ]+ -->\n)?```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = [text for marked, language, text in BLOCKS if language == "sh" and not marked]
 PYTHON = [text for marked, language, text in BLOCKS if language == "python" and not marked]
-TOML = [text for _, language, text in BLOCKS if language == "toml"]
+TOML = [text for marked, language, text in BLOCKS if language == "toml" and not marked]
+MARKED = {marked.strip("<!- >\n"): text for marked, _, text in BLOCKS if marked}
 
 
 @pytest.fixture
@@ -129,6 +132,36 @@ def test_the_preset_of_one_s_own(tmp_path: Path) -> None:
         each.reason for each in rest if isinstance(each, Unsent)
     ]
     assert [] == reader.warnings()
+
+
+def test_the_settings_file(folder: Path, sandbox: Sandbox) -> None:
+    """Each command takes from it what is said to be for it."""
+    (folder / "moe-bulk.toml").write_text(MARKED["settings"], encoding="utf-8")
+    shown = dict[str, str]()
+    for command in ("upload", "doctor"):
+        asked = [*COMMAND, "config", command]
+        done = subprocess.run(asked, cwd=folder, env=environment(sandbox), capture_output=True, text=True, check=True)
+        shown[command] = done.stdout
+    assert all('rate = "8000/min"' in each for each in shown.values())
+    assert 'set = ["platform=iOS"]' in shown["upload"]
+    assert "keep-runs = 14" in shown["upload"]
+    assert 'timeout = "5s"' in shown["doctor"]
+    assert 'timeout = "5s"' not in shown["upload"]
+
+
+def test_the_workspaces_of_a_spark_job(tmp_path: Path) -> None:
+    """The file is read as it stands; only the key's own file lies elsewhere."""
+    (tmp_path / "acme").write_text("acme-key\n", encoding="utf-8")
+    text = MARKED["workspaces"].replace("/run/secrets/acme", str(tmp_path / "acme"))
+    (tmp_path / "workspaces.toml").write_text(text, encoding="utf-8")
+    found = Workspaces(str(tmp_path / "workspaces.toml"), {"BETA_KEY": "beta-key"})
+    acme, beta = found.find("ACME"), found.find("BETA")
+    assert ("acme-key", Rate(20_000)) == (acme.credentials.api_key, acme.rate)
+    assert ("beta-key", None) == (beta.credentials.api_key, beta.rate)
+    assert ("https://api-01.moengage.com", "https://api-101.moengage.com") == (
+        acme.credentials.base_url,
+        beta.credentials.base_url,
+    )
 
 
 def test_all_presets_are_told_of() -> None:
