@@ -3,9 +3,9 @@
     python benchmarks/redis_pace.py --processes 3 10 --rates 10000/min 600000/min --seconds 150
 
 A Redis server is started on a port of its own, with nothing in it but a workspace that it has known for long. The
-processes only draw slots and note when each request would be sent and answered: 600,000 a minute are more than two
-cores can deliver over HTTP, and what is measured is the pace. Windows are counted from all their notes together, by
-the machine's one clock. `--uploads` measures the real command line against a local server in their place.
+processes draw slots and send eight bytes for each to a server that notes when they arrived, and when it answered them:
+600,000 a minute are more than two cores can deliver over HTTP, and what is measured is the pace. `--uploads` measures
+the real command line against a local HTTP server in their place. Windows are counted from what the server noted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import asyncio
 import json
 import math
 import os
-import random
 import shutil
 import signal
 import socket
@@ -24,14 +23,14 @@ import sys
 import tempfile
 import time
 from array import array
-from collections import deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from counting_server import SIZE
 from machine import describe, load, loopback_environment
-from measure import busiest, serving, table
+from measure import HERE, busiest, serving, table
 from records import API_KEY, WORKSPACE, write_records
 
 from moe_bulk import Rate
@@ -44,17 +43,20 @@ from moe_bulk.pacing.reservations import LEAVES, Call, Terms, key_of, script
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from moe_bulk.pacing.guard import Slot
+
 TIMEOUT, PATIENCE = 30.0, 1800.0
 SPREAD = 0.2
+SENT_AT_ONCE = 100
 HEAD = (
-    *("processes", "limit", "used", "worst window: sent", "any moment", "calls a request", "Redis: CPU µs a call"),
+    *("processes", "limit", "used", "worst window: arrivals", "any moment", "calls a request", "Redis: CPU µs a call"),
     "of a core",
 )
 
 LEGEND = """\
 used            requests, as a share of what the limit allows, from the end of the first window on
-worst window    the most requests that were sent in any window of the limit's length, wherever it starts
-any moment      the same, each request counted at whichever moment between its sending and its answer is the worst
+worst window    the most requests that arrived in any window of the limit's length, wherever it starts
+any moment      the same, each request counted at whichever moment between its arrival and its answer is the worst
 calls           questions to Redis for each request, all of them: joining, heartbeats and leaving included"""
 
 
@@ -157,62 +159,93 @@ def spent(port: int) -> tuple[int, float]:
 # --- processes that draw slots ----------------------------------------------------------------------------------------
 
 
+class Sending(asyncio.Protocol):
+    """Sends a number for each slot, and closes the slot when the number comes back."""
+
+    def __init__(self, window: RemoteWindow, clock: Clock) -> None:
+        self._window, self._clock = window, clock
+        self._slots: dict[bytes, Slot] = {}
+        self._rest = b""
+        self._count = 0
+        self._answered = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It may begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Close the slots of the requests that were answered."""
+        data, now = self._rest + data, self._clock.now()
+        for at in range(0, len(data) - SIZE + 1, SIZE):
+            self._window.answered(self._slots.pop(data[at : at + SIZE]), now)
+        self._rest = data[len(data) - len(data) % SIZE :]
+        self._answered.set()
+
+    def send(self) -> None:
+        """Use the slots that are due, some of them."""
+        numbers: list[bytes] = []
+        while len(numbers) < SENT_AT_ONCE and (slot := self._window.take(self._clock.now())) is not None:
+            self._count += 1
+            numbers.append(self._count.to_bytes(SIZE, "big"))
+            self._slots[numbers[-1]] = slot
+        self._transport.write(b"".join(numbers))
+
+    async def ended(self) -> None:
+        """Wait for the last answer."""
+        self._answered.clear()
+        while self._slots:
+            await self._answered.wait()
+            self._answered.clear()
+
+
 async def draw(job: dict[str, Any]) -> None:
-    """Draw slots for so long, as many as there are; each is answered after the latency."""
+    """Draw slots for so long, as many as there are, and send something for each."""
     rate, clock = Rate(job["limit"], job["per"]), Clock(boot_seconds, 0.0)
     terms = Terms(os.urandom(8).hex(), rate, TIMEOUT)
     window = RemoteWindow(terms, "redis", PATIENCE, clock.now())
     courier = Courier(window, RedisStore(RedisPace(f"redis://127.0.0.1:{job['port']}"), job["key"], terms), clock)
+    loop = asyncio.get_running_loop()
+    connection, sending = await loop.create_connection(lambda: Sending(window, clock), "127.0.0.1", job["server"])
     await courier.join()
     carrying = asyncio.create_task(courier.run(lambda error: sys.exit(str(error))))
-    sent, answered = array("d"), array("d")
-    waiting: deque[tuple[float, Any]] = deque()
-    draw_latency = random.Random(os.getpid()).uniform
     until = clock.now() + job["seconds"]
-    while (now := clock.now()) < until or waiting:
-        while waiting and waiting[0][0] <= now:
-            _, slot = waiting.popleft()
-            window.answered(slot, now)
-        for _ in range(100):
-            if now >= until or (slot := window.take(now)) is None:
-                break
-            over = now + job["latency"] * draw_latency(1 - SPREAD, 1 + SPREAD)
-            over = max(over, waiting[-1][0]) if waiting else over
-            sent.append(now)
-            answered.append(over)
-            waiting.append((over, slot))
-            now = clock.now()
-        free = window.free_at(now)
-        await asyncio.sleep(0 if free <= now else min(free - now, 0.001))
+    while (now := clock.now()) < until:
+        sending.send()
+        await asyncio.sleep(min(max(window.free_at(now) - now, 0), 0.001))
+    await sending.ended()
     carrying.cancel()
     await courier.leave()
-    folder = Path(job["folder"])
-    (folder / f"{os.getpid()}.sent").write_bytes(sent.tobytes())
-    (folder / f"{os.getpid()}.answered").write_bytes(answered.tobytes())
+    connection.close()
 
 
 def drawing(processes: int, rate: Rate, seconds: float, latency: float) -> Found:
-    """Let so many processes draw slots."""
+    """Let so many processes draw slots, and a server count what they send."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-")))
         port = stack.enter_context(redis_running())
         key = key_of("benchmark:443", WORKSPACE)
         know(port, key, rate)
-        job = {"limit": rate.limit, "per": rate.per, "port": port, "key": key, "seconds": seconds, "latency": latency}
+        words = [sys.executable, str(HERE / "counting_server.py"), f"--latency={latency}", f"--spread={SPREAD}"]
+        counting = subprocess.Popen([*words, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        server = stack.enter_context(counting)
+        assert server.stdin is not None and server.stdout is not None  # noqa: S101, PT018  they are pipes
+        job = {"limit": rate.limit, "per": rate.per, "port": port, "key": key, "seconds": seconds}
+        job["server"] = int(server.stdout.readline())
         _, before = spent(port)
-        words = [sys.executable, __file__, "--draw", json.dumps({**job, "folder": str(folder)})]
+        words = [sys.executable, __file__, "--draw", json.dumps(job)]
         running = [stack.enter_context(subprocess.Popen(words, env=loopback_environment())) for _ in range(processes)]
         if any(process.wait(timeout=seconds + 60) for process in running):
             raise SystemExit("a process did not come to its end")
         calls, after = spent(port)
-        sent, answered = (_read(folder, kind) for kind in ("sent", "answered"))
-    return Found(processes, rate, sent, answered, calls, after - before, seconds)
+        server.stdin.close()
+        server.wait(timeout=60)
+        arrived, answered = (_read(folder / name) for name in ("arrived", "answered"))
+    return Found(processes, rate, arrived, answered, calls, after - before, seconds)
 
 
-def _read(folder: Path, kind: str) -> array[float]:
+def _read(path: Path) -> array[float]:
     found = array("d")
-    for path in sorted(folder.glob(f"*.{kind}")):
-        found.frombytes(path.read_bytes())
+    found.frombytes(path.read_bytes())
     return found
 
 
@@ -265,7 +298,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rates", type=Rate.parse, nargs="+", default=[Rate(10_000, 60.0), Rate(600_000, 60.0)])
     parser.add_argument("--seconds", type=float, default=150.0, help="for each line; default 150")
     parser.add_argument("--latency", type=float, default=50.0, metavar="MS", help="default 50, give or take a fifth")
-    parser.add_argument("--uploads", action="store_true", help="the real command line, not processes that draw slots")
+    parser.add_argument("--uploads", action="store_true", help="the real command line, over HTTP")
     parser.add_argument("--draw", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.draw is None and options.seconds < 2 * max(rate.per for rate in options.rates):
@@ -279,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.draw is not None:
         asyncio.run(draw(options.draw))
         return
-    what = "real uploads" if options.uploads else "processes that draw slots and send nothing"
+    what = "real uploads" if options.uploads else "processes that draw slots and send eight bytes for each"
     print(f"{describe()}\n\n{LEGEND}\n\n{what}, {options.seconds:g} s each, answers after {options.latency:g} ms ± 20%")
     measure, found, before = uploading if options.uploads else drawing, [], load()
     for rate in options.rates:
