@@ -179,6 +179,6 @@ def _summed_up(tally: Tally, checkpoint: Checkpoint, saved: float) -> Summary:
         ended_at=max(saved, checkpoint.started_at),
         exit_code=(1 if tally.failed_rows else 0) if checkpoint.finished else 3,
         version=version(),
-        settings=checkpoint.settings,
+        settings={**checkpoint.settings, **checkpoint.also},
         stopped=None if checkpoint.finished else _NO_END,
     )

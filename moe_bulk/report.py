@@ -74,8 +74,9 @@ def document(told: Told) -> str:
 
 def _title(told: Told) -> str:
     name = told.folder.name.removesuffix(".run")
-    rehearsed = name.removesuffix(".sandbox")
-    return f"Upload of {_short(name)}" if rehearsed == name else f"Rehearsal of {_short(rehearsed)}"
+    if recap.rehearsed(told.summary, told.folder):
+        return f"Rehearsal of {_short(name.removesuffix('.sandbox'))}"
+    return f"Upload of {_short(name)}"
 
 
 def _short(text: str, most: int = _TEXT_SHOWN) -> str:
@@ -159,7 +160,9 @@ def _next(told: Told) -> Markup:
     if not summary["failures"]:
         return Markup()
     said = "The failed rows stand in dead-letter.ndjson as they were read. Corrected there or not, they are sent by:"
-    return section("To send the failed rows again", [paragraph(said), command(recap.again(told.folder))])
+    parts = [paragraph(said), command(recap.again(summary, told.folder))]
+    where = recap.destination(summary, told.folder)
+    return section("To send the failed rows again", [*parts, *([paragraph(where)] if where else [])])
 
 
 # -- over time -----------------------------------------------------------------------------------------------------
@@ -334,7 +337,9 @@ def _requests(summary: Summary) -> Markup:
 
 
 def _settings(summary: Summary) -> Markup:
-    said = summary.get("settings", {})
+    said = dict(summary.get("settings", {}))
+    if isinstance(options := said.get("options"), list):
+        said["options"] = " ".join(map(str, options))
     names = [name for name, value in said.items() if value not in (None, "", [], {}, False)]
     found = [(_short(name.replace("_", " ").capitalize(), 40), _told(said[name])) for name in names[:_SETTINGS_SHOWN]]
     return section("Settings", [facts([*found, ("API key", "•••••••• (written nowhere)")])])

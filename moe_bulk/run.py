@@ -202,6 +202,7 @@ class Run:
             finished=finished,
             final_dead_letter=final_dead_letter,
             busy=busy,
+            also=dict(self._job.also),
         )
 
     def _save(self, save_census: Callable[[], None], told: Callable[[], Checkpoint] | None) -> None:

@@ -188,7 +188,7 @@ def _summary_again(tally: Tally, found: Checkpoint, *, ended_at: float) -> Summa
         ended_at=ended_at,
         exit_code=1 if tally.failed_rows else 0,
         version=version(),
-        settings=found.settings,
+        settings={**found.settings, **found.also},
     )
 
 

@@ -92,6 +92,8 @@ def test_a_rehearsal_is_called_one() -> None:
     tally = Tally(100, 60.0, EPOCH)
     assert "Rehearsal of devices.csv " in text(document(told(tally, "devices.csv.sandbox.run")))
     assert "Upload of devices.csv " in text(document(told(tally, "devices.csv.run")))
+    assert "Rehearsal of weekly " in text(document(told(tally, "weekly.run", settings={"sandbox": True})))
+    assert "Upload of x.sandbox " in text(document(told(tally, "x.sandbox.run", settings={"sandbox": False})))
 
 
 def test_a_run_that_stopped_has_a_page(tmp_path: Path) -> None:
@@ -182,6 +184,27 @@ def test_a_run_is_found(run: Path, named: str, capsys: pytest.CaptureFixture[str
     assert "moe-bulk upload devices.csv.run/dead-letter.ndjson" in said
     assert f"Page: {run / 'report.html'}" in said
     assert "user-6" not in said
+
+
+@pytest.mark.parametrize("left", ["all of it", "no summary"])
+def test_a_rehearsal_in_a_folder_of_another_name(
+    tmp_path: Path, left: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page and `report` send dead letters to the sandbox again, as the upload's own end did."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["moe-bulk", "upload", "a.csv", "--sandbox", "--config", "my.toml"])
+    (tmp_path / "a.csv").write_text("customer_id,device_id,platform,push_id\nu,d,toaster,t\n", encoding="utf-8")
+    assert 1 == cli.run(["upload", "a.csv", "--sandbox", "--out", "weekly.run"])
+    command = "upload {}weekly.run/dead-letter.ndjson --sandbox --config my.toml"
+    assert command.format(f"{tmp_path}/") in capsys.readouterr().err
+    page = text(page_of(tmp_path / "weekly.run"))
+    assert "Rehearsal of weekly " in page
+    assert f"moe-bulk {command.format(f'{tmp_path}/')} " in page
+    assert "Options --sandbox --config my.toml" in page
+    if left == "no summary":
+        (tmp_path / "weekly.run" / "summary.json").unlink()
+    assert 0 == cli.run(["report", "weekly.run"])
+    assert f"  moe-bulk {command.format('')}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("named", [".", "missing.csv", "s3://bucket/x.csv", "*.parquet"])
