@@ -7,8 +7,10 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from moe_bulk.axis import lasting, moment
+from moe_bulk.causes import first_place
 from moe_bulk.outcome import FAILED, Status
 from moe_bulk.page import visible
+from moe_bulk.tally import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,7 +186,8 @@ def _failures(summary: Summary) -> list[str]:
     failures = summary["failures"]
     lines = ["", "Why rows failed"] if failures else []
     for each in failures[:CAUSES_SHOWN]:
-        said = f"{each['count']:,} {each['status']}: {visible(each['cause'])} (first: line {each['first_line']:,})"
+        place = first_place(each, several=several(summary))
+        said = f"{each['count']:,} {each['status']}: {visible(each['cause'])} (first: {place})"
         lines += _wrapped(said, "  ", "    ")
         lines += _wrapped(f"{each['remedy'][:1].upper()}{visible(each['remedy'][1:])}", "    ", "    ")
     if len(failures) > CAUSES_SHOWN:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from moe_bulk import chart, recap
 from moe_bulk.axis import clock_time, lasting, moment
+from moe_bulk.causes import first_place
 from moe_bulk.chart import Piece, Plot, Shade
 from moe_bulk.outcome import FAILED, FORMAT, Status
 from moe_bulk.page import Markup, command, element, facts, joined, page, paragraph, section, table, visible
+from moe_bulk.tally import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +63,7 @@ def document(told: Told) -> str:
     parts = [
         *_head(summary),
         _counts(summary),
-        _failures(summary["failures"]),
+        _failures(summary["failures"], several=several(summary)),
         _next(told),
         _over_time(told),
         _latency(told),
@@ -124,22 +126,22 @@ def _bar(summary: Summary) -> Markup:
     return element("div", *parts, class_="shares", aria_hidden="true") if counts["read"] else Markup()
 
 
-def _failures(failures: Sequence[Failures]) -> Markup:
+def _failures(failures: Sequence[Failures], *, several: bool) -> Markup:
     if not failures:
         return Markup()
     count = sum(each["count"] for each in failures)
     reasons = "one reason" if len(failures) == 1 else f"{len(failures)} reasons"
     order = ", the most frequent first" if len(failures) > 1 else ""
     parts = [paragraph(f"{recap.rows(count)} failed for {reasons}{order}.")]
-    parts += [_cause(each) for each in failures[:_CAUSES_SHOWN]]
+    parts += [_cause(each, _short(first_place(each, several=several))) for each in failures[:_CAUSES_SHOWN]]
     if len(failures) > _CAUSES_SHOWN:
         parts.append(paragraph(f"And {len(failures) - _CAUSES_SHOWN} more reasons: see summary.json."))
     return section("Why rows failed", parts)
 
 
-def _cause(each: Failures) -> Markup:
+def _cause(each: Failures, place: str) -> Markup:
     head = element("strong", f"{each['count']:,} {each['status']}: {_short(each['cause'])}")
-    said = [("First", f"line {each['first_line']:,}")]
+    said = [("First", place)]
     if each["example"]:
         said.append(("Example", _short(each["example"])))
     remedy = _short(each["remedy"], 240)

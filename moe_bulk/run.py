@@ -308,7 +308,7 @@ class Run:
         self.save(finished=True)
 
     def _sum_up(self, exit_code: int, stopped: str | None) -> Summary:
-        return self.tally.summary(
+        summary = self.tally.summary(
             started_at=self._started_at,
             ended_at=self._job.clock.epoch(),
             exit_code=exit_code,
@@ -316,6 +316,8 @@ class Run:
             settings={**self._job.settings, **self._job.also},
             stopped=stopped,
         )
+        summary["sources"] = len(self._job.intake.labels)
+        return summary
 
 
 def _trouble(work: Callable[[], None]) -> JournalError | None:

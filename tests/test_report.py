@@ -207,6 +207,24 @@ def test_a_rehearsal_in_a_folder_of_another_name(
     assert f"  moe-bulk {command.format('')}\n" in capsys.readouterr().out
 
 
+def test_failures_are_told_with_their_source_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the upload's end, in `report` and on the page; of a single source the line says enough."""
+    monkeypatch.chdir(tmp_path)
+    for name, platform in (("a.csv", "ios"), ("b.csv", "toaster")):
+        row = f"customer_id,device_id,platform,push_id\nu-{name},d-{name},{platform},t-{name}\n"
+        (tmp_path / name).write_text(row, encoding="utf-8")
+    for sources, place in ((["a.csv", "b.csv"], "b.csv, line 2"), (["b.csv"], "line 2")):
+        assert 1 == cli.run(["upload", *sources, "--sandbox", "--out", "x.run", "--fresh"])
+        assert f"(first: {place})\n" in capsys.readouterr().err
+        assert f" First {place} " in text(page_of(tmp_path / "x.run"))
+        for _ in range(2):
+            assert 0 == cli.run(["report", "x.run"])
+            assert f"(first: {place}) " in " ".join(capsys.readouterr().out.split())
+            (tmp_path / "x.run" / "summary.json").unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("named", [".", "missing.csv", "s3://bucket/x.csv", "*.parquet"])
 def test_what_is_no_run_is_told(run: Path, named: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With what to name instead."""
