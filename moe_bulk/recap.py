@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from moe_bulk.axis import lasting, moment
-from moe_bulk.causes import first_place
+from moe_bulk.causes import first_place, without_values
 from moe_bulk.outcome import FAILED, Status
 from moe_bulk.page import visible
 from moe_bulk.tally import several
@@ -153,7 +153,9 @@ def told(summary: Summary, folder: Path, bins: Sequence[Bin], notes: Sequence[st
         lines += _fact("Answers took", ", ".join(f"{ms:,.0f} ms ({name})" for name, ms in latency.items()))
     lines += _over_time(summary, bins)
     if "stopped" in summary:
-        lines += _fact("Stopped", visible(summary["stopped"]))
+        lines += _fact("Stopped", visible(without_values(summary["stopped"])))
+    if "service_said" in summary:  # it may repeat a row's values
+        lines += _fact("", "What MoEngage said of it stands in summary.json and on the page.")
     for note in notes:
         lines += _fact("Note", visible(note))
     return lines + _failures(summary) + _next(summary, folder)

@@ -93,6 +93,8 @@ def _head(summary: Summary) -> list[Markup]:
     said = [paragraph(element("strong", recap.headline(summary), class_=mood), class_="lead")]
     if "stopped" in summary:
         said.append(paragraph(f"Why it stopped: {_short(summary['stopped'], 1_000)}"))
+    if "service_said" in summary:
+        said.append(paragraph(f"What MoEngage said: {_short(summary['service_said'], 1_000)}"))
     return [*said, paragraph(recap.duration(summary), class_="quiet")]
 
 

@@ -265,8 +265,10 @@ class Run:
                 self.save()
             return True
 
-    def close(self, *, exit_code: int, stopped: str | None = None) -> Summary:
+    def close(self, *, exit_code: int, stopped: str | None = None, service_said: str | None = None) -> Summary:
         """Make everything safe, write the summary and return it; `stopped` says why the run is not finished.
+
+        `service_said` is what MoEngage said of it.
 
         Raises JournalError where the disk does not take it, unless the run ended in an error before (an `exit_code`
         above 1). It blocks for some milliseconds, rather than that a cancellation finds it half done.
@@ -275,6 +277,8 @@ class Run:
         with self._ending:
             trouble = _trouble(self.save)
             self.summary = summary = self._sum_up(exit_code, stopped)
+            if service_said is not None:
+                summary["service_said"] = service_said
             unwritten = _trouble(lambda: self._folder.write_summary(summary))
             trouble = trouble or unwritten
             if stopped is None and trouble is None:

@@ -67,6 +67,8 @@ class Summary(TypedDict):
     failures: list[Failures]
     settings: NotRequired[dict[str, object]]
     stopped: NotRequired[str]
+    service_said: NotRequired[str]
+    """MoEngage's own words, where they are why it stopped: they may repeat a row's values."""
     sources: NotRequired[int]
     """How many files or other sources the rows came from."""
 

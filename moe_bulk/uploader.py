@@ -295,7 +295,7 @@ class Uploader:
             if not intake.cut:
                 await self._complete(engine, intake, run)
         except MoeBulkError as error:
-            run.close(exit_code=error.exit_code, stopped=str(error))
+            run.close(exit_code=error.exit_code, stopped=str(error), service_said=error.service_said)
             raise
         except BaseException as error:
             exit_code, why = self._said(engine.bug or error)

@@ -121,7 +121,7 @@ def test_requests_over_time_in_one_line() -> None:
 
 def test_a_run_is_told_within_80_columns() -> None:
     """However long the reasons are, and nothing of any row among them; the command alone stays in one piece."""
-    said = summary("somebody\x07 asked", failures=12, accepted=1, invalid=12_000)
+    said = summary("somebody\x07 asked for 'a secret'", failures=12, accepted=1, invalid=12_000)
     told = recap.told(said, Path("x.run"), [], ["n" * 9])
     assert 80 >= max(map(len, told))
     text = "\n".join(told)

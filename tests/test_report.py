@@ -111,6 +111,25 @@ def test_a_run_that_stopped_has_a_page(tmp_path: Path) -> None:
     assert "in 2 sessions" in text(page_of(out))
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_words_of_the_service_stay_in_the_run_folder(
+    tmp_path: Path, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may repeat a row: the page has them, as text; the error, `report` and `stopped` do not."""
+    out = tmp_path / "x.run"
+    ended = deliver(devices(30), out, lambda said: answer(status, f"no such thing <b>for {said['customer_id']}"))
+    assert f"({status} " in str(ended.error)
+    assert "user-" not in str(ended.error)
+    summary = ended.written.summary
+    assert "user-" not in summary["stopped"]
+    assert summary["service_said"].startswith("no such thing <b>for user-")
+    assert "What MoEngage said: no such thing <b>for user-" in text(page_of(out))
+    assert 0 == cli.run(["report", str(out)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "user-" not in said
+    assert "What MoEngage said of it stands in summary.json" in said
+
+
 def test_pauses_and_outages_are_on_the_time_axis(tmp_path: Path) -> None:
     """Shaded where they were, and explained."""
 
