@@ -174,11 +174,13 @@ def _saved_at(folder: Path, checkpoint: Checkpoint) -> float:
 def _summed_up(tally: Tally, checkpoint: Checkpoint, saved: float) -> Summary:
     from moe_bulk.standing import version  # noqa: PLC0415  only where it has to be told
 
-    return tally.summary(
+    summary = tally.summary(
         started_at=checkpoint.started_at,
         ended_at=max(saved, checkpoint.started_at),
         exit_code=(1 if tally.failed_rows else 0) if checkpoint.finished else 3,
         version=version(),
-        settings=checkpoint.settings,
+        settings={**checkpoint.settings, **checkpoint.also},
         stopped=None if checkpoint.finished else _NO_END,
     )
+    summary["sources"] = len(checkpoint.sources)
+    return summary

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, NotRequired, Self, TypedDict
 
 from moe_bulk.deadletter import clean
 from moe_bulk.outcome import FAILED, Result, Status
+from moe_bulk.page import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +30,8 @@ _QUOTED = re.compile(
     re.DOTALL,
 )
 
-_RETRY = "run `moe-bulk upload dead-letter.ndjson`"
-_THERE = f" in dead-letter.ndjson, then {_RETRY}"
+_THERE = " in dead-letter.ndjson, then send that file again"
+_RETRY = "send dead-letter.ndjson again"
 _CORRECT = f"correct {{field}}{_THERE}"
 _DISLIKED = "MoEngage, or a firewall on the way, dislikes these records: ask their support why, by `request_id`"
 _REMEDIES: tuple[tuple[Status, str, str], ...] = (
@@ -39,7 +40,7 @@ _REMEDIES: tuple[tuple[Status, str, str], ...] = (
     (Status.REJECTED, "413 .*", f"MoEngage finds these records too large: {_CORRECT}"),
     (Status.REJECTED, "(403|409|415) .*", _DISLIKED),
     (Status.REJECTED, r"\w+ (invalidparams|paramsrequired|blacklisted).*", _DISLIKED),
-    (Status.REJECTED, r"\w+ missing.*", f"fill in {{field}} in dead-letter.ndjson, then {_RETRY}"),
+    (Status.REJECTED, r"\w+ missing.*", f"fill in {{field}}{_THERE}"),
     (Status.REJECTED, ".*", _CORRECT),
     (Status.INVALID, ".* devices in this run already", f"leave these rows out, or {_CORRECT}"),
     (Status.INVALID, "unreadable", "repair these lines in the source and upload them again"),
@@ -58,6 +59,8 @@ class Failures(TypedDict):
     first_line: int
     example: str
     remedy: str
+    first_source: NotRequired[str]
+    """Where the first line stands; runs before it was noted do not tell."""
 
 
 @dataclass(slots=True)
@@ -66,6 +69,9 @@ class _Cause:
 
     said: Failures
     source: str
+
+    def told(self) -> Failures:
+        return Failures(**{**self.said, "first_source": self.source})
 
     def add(self, result: Result) -> None:
         self.said["count"] += 1
@@ -109,7 +115,7 @@ class Causes:
 
     def as_they_came(self) -> list[Failures]:
         """The causes in the order in which they came up; another thread may ask."""
-        return [cause.said.copy() for cause in list(self._causes.values())]
+        return [cause.told() for cause in list(self._causes.values())]
 
     def state(self) -> list[dict[str, object]]:
         """What `restored` needs, as JSON can hold it."""
@@ -218,11 +224,21 @@ def _field(reason: str) -> str | None:
     return found[1] if found else None
 
 
-def shown(failures: Sequence[Failures]) -> list[str]:
-    """The first few causes in two plain lines each, what and what to do; they hold no value of any row."""
+def first_place(each: Failures, *, several: bool) -> str:
+    """Where the first one stands: `line 7`, with the source in front of it where the run has `several`."""
+    source = each.get("first_source") if several else None
+    return f"{f'{visible(source)}, ' if source else ''}line {each['first_line']:,}"
+
+
+def shown(failures: Sequence[Failures], *, several: bool = False) -> list[str]:
+    """The first few causes in two plain lines each, what and what to do; they hold no value of any row.
+
+    `several` says that the run has more than one source.
+    """
     told: list[str] = []
     for each in failures[:_CAUSES_SHOWN]:
-        told.append(f"  {each['count']:,} {each['status']}: {each['cause']} (first: line {each['first_line']})")
+        place = first_place(each, several=several)
+        told.append(f"  {each['count']:,} {each['status']}: {each['cause']} (first: {place})")
         told.append(f"    {each['remedy'][:1].upper()}{each['remedy'][1:]}")
     if len(failures) > _CAUSES_SHOWN:
         told.append(f"  and {len(failures) - _CAUSES_SHOWN} more causes: see summary.json")

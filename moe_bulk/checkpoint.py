@@ -48,6 +48,8 @@ class Checkpoint:
     final_dead_letter: int | None = None
     busy: list[list[int]] = field(default_factory=list)
     """The users, by their cells, who were sent much of late (`Users.busy`)."""
+    also: dict[str, object] = field(default_factory=dict)
+    """Settings that do not matter, which the summary tells of."""
 
     def emptied(self) -> Checkpoint:
         """The same run with nothing settled: from it, everything is read back from the files' first byte on.
@@ -78,6 +80,7 @@ class Checkpoint:
             "final_dead_letter": self.final_dead_letter,
             "next": self.place._asdict(),
             "settings": self.settings,
+            "also": self.also,
             "sources": [each.as_json() for each in self.sources],
             "tally": self.tally,
             "busy": self.busy,
@@ -105,6 +108,7 @@ class Checkpoint:
             finished=_bool(said, "finished"),
             final_dead_letter=None if _value(said, "final_dead_letter") is None else _count(said, "final_dead_letter"),
             busy=_busy(said),
+            also=_object(said, "also") if "also" in said else {},
         )
 
 

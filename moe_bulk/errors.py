@@ -27,10 +27,12 @@ AGAIN = "run the same command again"
 class MoeBulkError(Exception):
     """The root: catch this to catch everything that moe_bulk raises on purpose.
 
-    `exit_code` is what the command line returns for it.
+    `exit_code` is what the command line returns for it. `service_said` is what MoEngage said itself, where that is the
+    reason: it may repeat a row's values, so it is no part of the message, and stays where rows do.
     """
 
     exit_code = 2
+    service_said: str | None = None
 
 
 class ConfigError(MoeBulkError):
@@ -73,6 +75,10 @@ class RunStopped(MoeBulkError):
     """Sending stopped early, orderly: results so far are written, the rest was not settled."""
 
     exit_code = 3
+
+    def __init__(self, message: str = "", service_said: str | None = None) -> None:
+        super().__init__(message)
+        self.service_said = service_said
 
 
 class CredentialsRejected(RunStopped):

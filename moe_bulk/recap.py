@@ -7,8 +7,10 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from moe_bulk.axis import lasting, moment
+from moe_bulk.causes import first_place, without_values
 from moe_bulk.outcome import FAILED, Status
 from moe_bulk.page import visible
+from moe_bulk.tally import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,10 +99,33 @@ def busiest(summary: Summary) -> str | None:
     return said
 
 
-def again(folder: Path) -> str:
-    """What to type to send the dead letters again; those of a rehearsal go to a sandbox."""
-    sandbox = " --sandbox" if folder.name.endswith(".sandbox.run") else ""
-    return f"moe-bulk upload {shlex.quote(visible(str(folder / 'dead-letter.ndjson')))}{sandbox}"
+def rehearsed(summary: Summary, folder: Path) -> bool:
+    """Whether it went to an embedded sandbox: the run knows; of older ones the folder's name tells."""
+    known = summary.get("settings", {}).get("sandbox")
+    return known if isinstance(known, bool) else folder.name.endswith(".sandbox.run")
+
+
+def again(summary: Summary, folder: Path) -> str:
+    """What to type to send the dead letters again, to where they were sent before; a rehearsal's go to a sandbox."""
+    words = _options(summary) or []
+    if rehearsed(summary, folder) and "--sandbox" not in words:
+        words = ["--sandbox", *words]
+    return shlex.join(map(visible, ["moe-bulk", "upload", str(folder / "dead-letter.ndjson"), *words]))
+
+
+def destination(summary: Summary, folder: Path) -> str:
+    """Where the rows went, where nobody knows which options said so; else the command has them."""
+    settings = summary.get("settings", {})
+    if rehearsed(summary, folder) or _options(summary) is not None or "destination" not in settings:
+        return ""
+    place = f"workspace {visible(str(settings.get('workspace_id')))} at {visible(str(settings['destination']))}"
+    return f"They went to {place}: where options said so (--config, --data-center, …), add them again."
+
+
+def _options(summary: Summary) -> list[str] | None:
+    """The words of the upload's command that say where to, as it noted them; None where it did not."""
+    said = summary.get("settings", {}).get("options")
+    return list(map(str, said)) if isinstance(said, list) else None
 
 
 def sparkline(bins: Sequence[Bin], limit: float, width: int = 60) -> str:
@@ -128,7 +153,9 @@ def told(summary: Summary, folder: Path, bins: Sequence[Bin], notes: Sequence[st
         lines += _fact("Answers took", ", ".join(f"{ms:,.0f} ms ({name})" for name, ms in latency.items()))
     lines += _over_time(summary, bins)
     if "stopped" in summary:
-        lines += _fact("Stopped", visible(summary["stopped"]))
+        lines += _fact("Stopped", visible(without_values(summary["stopped"])))
+    if "service_said" in summary:  # it may repeat a row's values
+        lines += _fact("", "What MoEngage said of it stands in summary.json and on the page.")
     for note in notes:
         lines += _fact("Note", visible(note))
     return lines + _failures(summary) + _next(summary, folder)
@@ -161,7 +188,8 @@ def _failures(summary: Summary) -> list[str]:
     failures = summary["failures"]
     lines = ["", "Why rows failed"] if failures else []
     for each in failures[:CAUSES_SHOWN]:
-        said = f"{each['count']:,} {each['status']}: {visible(each['cause'])} (first: line {each['first_line']:,})"
+        place = first_place(each, several=several(summary))
+        said = f"{each['count']:,} {each['status']}: {visible(each['cause'])} (first: {place})"
         lines += _wrapped(said, "  ", "    ")
         lines += _wrapped(f"{each['remedy'][:1].upper()}{visible(each['remedy'][1:])}", "    ", "    ")
     if len(failures) > CAUSES_SHOWN:
@@ -175,7 +203,8 @@ def _next(summary: Summary, folder: Path) -> list[str]:
     if not summary["failures"]:
         return []
     # in one piece, however long it is: somebody copies it
-    return ["", "Send the failed rows again, corrected or not:", f"  {again(folder)}"]
+    said = ["", "Send the failed rows again, corrected or not:", f"  {again(summary, folder)}"]
+    return [*said, *_wrapped(destination(summary, folder))]
 
 
 def _fact(name: str, text: str) -> list[str]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from moe_bulk import chart, recap
 from moe_bulk.axis import clock_time, lasting, moment
+from moe_bulk.causes import first_place
 from moe_bulk.chart import Piece, Plot, Shade
 from moe_bulk.outcome import FAILED, FORMAT, Status
 from moe_bulk.page import Markup, command, element, facts, joined, page, paragraph, section, table, visible
+from moe_bulk.tally import several
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +63,7 @@ def document(told: Told) -> str:
     parts = [
         *_head(summary),
         _counts(summary),
-        _failures(summary["failures"]),
+        _failures(summary["failures"], several=several(summary)),
         _next(told),
         _over_time(told),
         _latency(told),
@@ -74,8 +76,9 @@ def document(told: Told) -> str:
 
 def _title(told: Told) -> str:
     name = told.folder.name.removesuffix(".run")
-    rehearsed = name.removesuffix(".sandbox")
-    return f"Upload of {_short(name)}" if rehearsed == name else f"Rehearsal of {_short(rehearsed)}"
+    if recap.rehearsed(told.summary, told.folder):
+        return f"Rehearsal of {_short(name.removesuffix('.sandbox'))}"
+    return f"Upload of {_short(name)}"
 
 
 def _short(text: str, most: int = _TEXT_SHOWN) -> str:
@@ -90,6 +93,8 @@ def _head(summary: Summary) -> list[Markup]:
     said = [paragraph(element("strong", recap.headline(summary), class_=mood), class_="lead")]
     if "stopped" in summary:
         said.append(paragraph(f"Why it stopped: {_short(summary['stopped'], 1_000)}"))
+    if "service_said" in summary:
+        said.append(paragraph(f"What MoEngage said: {_short(summary['service_said'], 1_000)}"))
     return [*said, paragraph(recap.duration(summary), class_="quiet")]
 
 
@@ -123,22 +128,22 @@ def _bar(summary: Summary) -> Markup:
     return element("div", *parts, class_="shares", aria_hidden="true") if counts["read"] else Markup()
 
 
-def _failures(failures: Sequence[Failures]) -> Markup:
+def _failures(failures: Sequence[Failures], *, several: bool) -> Markup:
     if not failures:
         return Markup()
     count = sum(each["count"] for each in failures)
     reasons = "one reason" if len(failures) == 1 else f"{len(failures)} reasons"
     order = ", the most frequent first" if len(failures) > 1 else ""
     parts = [paragraph(f"{recap.rows(count)} failed for {reasons}{order}.")]
-    parts += [_cause(each) for each in failures[:_CAUSES_SHOWN]]
+    parts += [_cause(each, _short(first_place(each, several=several))) for each in failures[:_CAUSES_SHOWN]]
     if len(failures) > _CAUSES_SHOWN:
         parts.append(paragraph(f"And {len(failures) - _CAUSES_SHOWN} more reasons: see summary.json."))
     return section("Why rows failed", parts)
 
 
-def _cause(each: Failures) -> Markup:
+def _cause(each: Failures, place: str) -> Markup:
     head = element("strong", f"{each['count']:,} {each['status']}: {_short(each['cause'])}")
-    said = [("First", f"line {each['first_line']:,}")]
+    said = [("First", place)]
     if each["example"]:
         said.append(("Example", _short(each["example"])))
     remedy = _short(each["remedy"], 240)
@@ -159,7 +164,9 @@ def _next(told: Told) -> Markup:
     if not summary["failures"]:
         return Markup()
     said = "The failed rows stand in dead-letter.ndjson as they were read. Corrected there or not, they are sent by:"
-    return section("To send the failed rows again", [paragraph(said), command(recap.again(told.folder))])
+    parts = [paragraph(said), command(recap.again(summary, told.folder))]
+    where = recap.destination(summary, told.folder)
+    return section("To send the failed rows again", [*parts, *([paragraph(where)] if where else [])])
 
 
 # -- over time -----------------------------------------------------------------------------------------------------
@@ -334,7 +341,9 @@ def _requests(summary: Summary) -> Markup:
 
 
 def _settings(summary: Summary) -> Markup:
-    said = summary.get("settings", {})
+    said = dict(summary.get("settings", {}))
+    if isinstance(options := said.get("options"), list):
+        said["options"] = " ".join(map(str, options))
     names = [name for name, value in said.items() if value not in (None, "", [], {}, False)]
     found = [(_short(name.replace("_", " ").capitalize(), 40), _told(said[name])) for name in names[:_SETTINGS_SHOWN]]
     return section("Settings", [facts([*found, ("API key", "•••••••• (written nowhere)")])])

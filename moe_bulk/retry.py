@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from moe_bulk.amounts import duration
 from moe_bulk.errors import AGAIN, AccountRefused, CredentialsRejected, DestinationWrong, RunStopped, ServiceUnavailable
 from moe_bulk.outcome import Outcome, Status, Verdict
 
@@ -27,6 +29,9 @@ NOT_REACHED = frozenset({"certificate refused", "connection refused", "name not 
 """Troubles in which no record was sent, so that none can be to blame: each try counts like another record's failure."""
 FIRST_PROBE = 1.0
 LONGEST_PROBE = 30.0
+DOCUMENTED = frozenset({"Authentication required", "Authentication Mismatch", "BlockedClient", "Account Suspended"})
+"""Kinds of refusals that MoEngage's documentation names: any other text of an answer may repeat a row."""
+_STATUSES = frozenset(HTTPStatus)
 OUTLIVED_FREE = 3
 """How often a record may fail again, others having got through since its last failure, before it is itself to blame."""
 
@@ -214,7 +219,7 @@ class Policy:
 
     def _expired(self) -> ServiceUnavailable:
         return ServiceUnavailable(
-            f"MoEngage has accepted nothing for {self._retry.outage_limit / 60:g} minutes (--outage-limit); "
+            f"MoEngage has accepted nothing for {duration(self._retry.outage_limit)} (--outage-limit); "
             f"nothing was given up: {AGAIN} when the service is back. If it accepts other records, it breaks at the "
             "very rows that are left: with --tries 1 each run gives up on some of them"
         )
@@ -225,7 +230,7 @@ class Policy:
         if len(self._doomed) < DOOM_RECORDS:
             return Settle(Status.REJECTED)
         self._doomed.clear()
-        return Stop(AccountRefused(_refused(outcome)))
+        return Stop(_refused(outcome))
 
     def _again(self, outcome: Outcome, trials: Trials) -> Decision:
         if trials.tries >= self._retry.tries or trials.free >= self._retry.free_tries:
@@ -240,24 +245,39 @@ class Policy:
 
 
 def _wrong_door(outcome: Outcome) -> RunStopped:
-    said = f"{outcome.http_status}: {outcome.reason or outcome.error_type or 'no reason given'}"
+    said = _answer(outcome)
     if outcome.verdict is Verdict.UNAUTHORIZED:
         return CredentialsRejected(
             f"MoEngage refuses the credentials ({said}): check the workspace id, the Data API key "
             f"(dashboard: Settings > Account > APIs) and the data center. With another key {AGAIN}; with another "
-            "workspace or data center add --fresh, for that is another run"
+            "workspace or data center add --fresh, for that is another run",
+            _words(outcome),
         )
     return DestinationWrong(
         f"this is not the Track Device API ({said}): check --data-center or --base-url and the workspace id. With "
-        f"others add --fresh, for that is another run; where they were right, {AGAIN} later"
+        f"others add --fresh, for that is another run; where they were right, {AGAIN} later",
+        _words(outcome),
     )
 
 
-def _refused(outcome: Outcome) -> str:
-    kind = f"{outcome.http_status} {outcome.error_type or ''}".strip()
-    return (
-        f"{DOOM_RECORDS} different records in a row were refused for a reason outside them "
-        f"({kind}: {outcome.reason or 'no reason given'}): "
+def _refused(outcome: Outcome) -> AccountRefused:
+    return AccountRefused(
+        f"{DOOM_RECORDS} different records in a row were refused for a reason outside them ({_answer(outcome)}): "
         "the account may be suspended or blocked, or a proxy or firewall on the way dislikes the requests. "
-        f"Settle that, then {AGAIN}"
+        f"Settle that, then {AGAIN}",
+        _words(outcome),
     )
+
+
+def _answer(outcome: Outcome) -> str:
+    """The answer in words that no row can stand in: its status, and its kind where that is a documented one."""
+    status = outcome.http_status or 0
+    if outcome.error_type in DOCUMENTED:
+        return f"{status} {outcome.error_type}"
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    return f"{status} {phrase}".rstrip()
+
+
+def _words(outcome: Outcome) -> str | None:
+    """What the service said of it, free words and all."""
+    return ": ".join(filter(None, (outcome.error_type, outcome.reason))) or None

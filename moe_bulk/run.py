@@ -202,6 +202,7 @@ class Run:
             finished=finished,
             final_dead_letter=final_dead_letter,
             busy=busy,
+            also=dict(self._job.also),
         )
 
     def _save(self, save_census: Callable[[], None], told: Callable[[], Checkpoint] | None) -> None:
@@ -264,8 +265,10 @@ class Run:
                 self.save()
             return True
 
-    def close(self, *, exit_code: int, stopped: str | None = None) -> Summary:
+    def close(self, *, exit_code: int, stopped: str | None = None, service_said: str | None = None) -> Summary:
         """Make everything safe, write the summary and return it; `stopped` says why the run is not finished.
+
+        `service_said` is what MoEngage said of it.
 
         Raises JournalError where the disk does not take it, unless the run ended in an error before (an `exit_code`
         above 1). It blocks for some milliseconds, rather than that a cancellation finds it half done.
@@ -274,6 +277,8 @@ class Run:
         with self._ending:
             trouble = _trouble(self.save)
             self.summary = summary = self._sum_up(exit_code, stopped)
+            if service_said is not None:
+                summary["service_said"] = service_said
             unwritten = _trouble(lambda: self._folder.write_summary(summary))
             trouble = trouble or unwritten
             if stopped is None and trouble is None:
@@ -307,7 +312,7 @@ class Run:
         self.save(finished=True)
 
     def _sum_up(self, exit_code: int, stopped: str | None) -> Summary:
-        return self.tally.summary(
+        summary = self.tally.summary(
             started_at=self._started_at,
             ended_at=self._job.clock.epoch(),
             exit_code=exit_code,
@@ -315,6 +320,8 @@ class Run:
             settings={**self._job.settings, **self._job.also},
             stopped=stopped,
         )
+        summary["sources"] = len(self._job.intake.labels)
+        return summary
 
 
 def _trouble(work: Callable[[], None]) -> JournalError | None:

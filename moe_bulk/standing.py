@@ -183,13 +183,15 @@ def _is_whole(summary: dict[str, object]) -> bool:
 
 
 def _summary_again(tally: Tally, found: Checkpoint, *, ended_at: float) -> Summary:
-    return tally.summary(
+    summary = tally.summary(
         started_at=found.started_at,
         ended_at=ended_at,
         exit_code=1 if tally.failed_rows else 0,
         version=version(),
-        settings=found.settings,
+        settings={**found.settings, **found.also},
     )
+    summary["sources"] = len(found.sources)
+    return summary
 
 
 def _report_again(folder: RunFolder, summary: Summary, tally: Tally) -> None:

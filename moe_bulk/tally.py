@@ -67,6 +67,10 @@ class Summary(TypedDict):
     failures: list[Failures]
     settings: NotRequired[dict[str, object]]
     stopped: NotRequired[str]
+    service_said: NotRequired[str]
+    """MoEngage's own words, where they are why it stopped: they may repeat a row's values."""
+    sources: NotRequired[int]
+    """How many files or other sources the rows came from."""
 
 
 class Busiest:
@@ -355,7 +359,12 @@ def lines(summary: Summary) -> list[str]:
     counts = ", ".join(f"{count:,} {name}" for name, count in summary["counts"].items() if name != "read" and count)
     sessions = f" in {summary['sessions']:,} sessions" if summary["sessions"] > 1 else ""
     read = f"Read {summary['counts']['read']:,} rows{sessions}: {counts or 'nothing to do'}"
-    return [read, *_requests(summary), *shown(summary["failures"])]
+    return [read, *_requests(summary), *shown(summary["failures"], several=several(summary))]
+
+
+def several(summary: Summary) -> bool:
+    """Whether its rows came from more than one source, so that a line's number alone says too little."""
+    return summary.get("sources", 1) > 1
 
 
 def _requests(summary: Summary) -> list[str]:

@@ -217,6 +217,7 @@ class Uploader:
         max_failures: FailureLimit | None = None,
         changed_only: ChangedOnly | None = None,
         watch: Callable[[RunView], None] | None = None,
+        also: Mapping[str, object] | None = None,
     ) -> Summary:
         """Deliver `rows` into a run folder: results, dead letters and a summary, which is returned.
 
@@ -225,8 +226,8 @@ class Uploader:
         moved aside, and all but `keep_runs` of those are removed; an unfinished one raises RunRefused, unless
         `if_changed` is `fresh`, and so does a run with other settings; `fresh` moves any aside. With `changed_only` no
         device is sent that MoEngage accepted before just as it is; what streams and sends deliver is not seen by that.
-        `watch` is given a view of the run as it starts; a stop raises RunStopped and leaves the summary there and in
-        the folder.
+        `watch` is given a view of the run as it starts, `also` stands with the settings in the summary; a stop raises
+        RunStopped and leaves the summary there and in the folder.
         """
         engine, reading = self.engine, reading or Reading()
         terms = Terms(fresh, if_changed, keep_runs)
@@ -245,7 +246,7 @@ class Uploader:
             pauses=lambda: self._shared.pace.throttle.pauses,
             busy=self._users.busy,
             waits_for=lambda: "outage" if engine.outage else "pause" if self.paused else "",
-            also={"pace": window.place} if (window := self._shared.window) else {},
+            also={**(also or {}), **({"pace": window.place} if (window := self._shared.window) else {})},
         )
         try:
             await intake.open()
@@ -294,7 +295,7 @@ class Uploader:
             if not intake.cut:
                 await self._complete(engine, intake, run)
         except MoeBulkError as error:
-            run.close(exit_code=error.exit_code, stopped=str(error))
+            run.close(exit_code=error.exit_code, stopped=str(error), service_said=error.service_said)
             raise
         except BaseException as error:
             exit_code, why = self._said(engine.bug or error)

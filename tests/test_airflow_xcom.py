@@ -72,6 +72,8 @@ def test_a_run_with_failures() -> None:
     assert f"{FOLDER}/dead-letter.ndjson" == found["dead_letter"]
     (cause,) = found["causes"]
     assert ("invalid", 1, 2) == (cause["status"], cause["count"], cause["first_line"])
+    assert found["causes"][0]["first_source"]
+    assert "moe-bulk" not in cause["remedy"]
     assert "secret" not in json.dumps(found)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_bulk.causes import Causes, cause_of, remedy_for, shown
+from moe_bulk.causes import Causes, cause_of, first_place, remedy_for, shown
 from moe_bulk.deadletter import clean
 from moe_bulk.device import problems
 from moe_bulk.outcome import FAILED, Result, Status
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from moe_bulk.causes import Failures
 
-AGAIN = "run `moe-bulk upload dead-letter.ndjson`"
-CORRECT = f"correct {{}} in dead-letter.ndjson, then {AGAIN}"
+AGAIN = "send dead-letter.ndjson again"
+THERE = "in dead-letter.ndjson, then send that file again"
+CORRECT = f"correct {{}} {THERE}"
 
 
 def result(
@@ -104,7 +105,7 @@ def test_a_cause_is_found_quickly_in_an_unfriendly_reason() -> None:
         ),
         (
             result(reason="'push_id' is required", http_status=400, error_type="MissingAttributeError"),
-            f"fill in push_id in dead-letter.ndjson, then {AGAIN}",
+            f"fill in push_id {THERE}",
         ),
         (
             result(reason="platform: wrong", http_status=400, error_type="ValueError"),
@@ -214,6 +215,24 @@ def test_lines_for_people() -> None:
         "  1 invalid: push_id … is empty (first: line 7)",
         "    Fill in push_id, or leave these rows out",
     ] == shown(failures)
+
+
+@pytest.mark.parametrize("status", sorted(FAILED))
+@pytest.mark.parametrize("code", [429, 413, 400, None])
+def test_no_remedy_is_a_command_that_works_nowhere(status: Status, code: int | None) -> None:
+    """The file lies in the run folder, and where it goes takes options: the command stands where both are known."""
+    assert "moe-bulk" not in remedy_for(result(status, "x", http_status=code))
+
+
+def test_where_the_first_one_stands() -> None:
+    """With its source where there are several, as far as it is known; a hostile name shows as it is."""
+    (failure,) = told(result(Status.INVALID, "a", 1_234, source="b\x1b.csv"))
+    assert "b\x1b.csv" == failure["first_source"]
+    assert "line 1,234" == first_place(failure, several=False)
+    assert "b\\x1b.csv, line 1,234" == first_place(failure, several=True)
+    assert "  1 invalid: a (first: b\\x1b.csv, line 1,234)" == shown([failure], several=True)[0]
+    del failure["first_source"]
+    assert "line 1,234" == first_place(failure, several=True)
 
 
 def test_lines_show_ten_causes() -> None:

@@ -23,6 +23,7 @@ CHECKPOINT = Checkpoint(
     at=12.5,
     boot="b-1",
     sessions=2,
+    also={"sandbox": True},
 )
 
 
@@ -142,7 +143,7 @@ def test_what_is_no_checkpoint_is_refused(raw: bytes, told: str) -> None:
         Checkpoint.from_json(raw)
 
 
-@pytest.mark.parametrize("name", sorted(orjson.loads(CHECKPOINT.as_json())))
+@pytest.mark.parametrize("name", sorted(orjson.loads(CHECKPOINT.as_json()).keys() - {"also"}))
 def test_nothing_may_be_missing(name: str) -> None:
     """A part that is not there is not guessed."""
     form = orjson.loads(CHECKPOINT.as_json())
@@ -150,6 +151,13 @@ def test_nothing_may_be_missing(name: str) -> None:
 
     with pytest.raises(ValueError, match=name):
         Checkpoint.from_json(orjson.dumps(form))
+
+
+def test_one_of_an_older_version_is_read() -> None:
+    """It does not tell of settings that do not matter."""
+    form = orjson.loads(CHECKPOINT.as_json())
+    del form["also"]
+    assert {} == Checkpoint.from_json(orjson.dumps(form)).also
 
 
 @given(st.sampled_from(sorted(orjson.loads(CHECKPOINT.as_json()))), _JSON)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from moe_bulk import cli
+from moe_bulk.errors import CredentialsRejected
 
 OPTIONS = (
     "workspace-id",
@@ -80,6 +81,22 @@ def test_what_nobody_foresaw_is_not_told_as_finished(
     said = capsys.readouterr().err
     assert "RuntimeError: a bug of ours" in said
     assert said.endswith("To go on, run the same command again\n")
+
+
+def test_words_of_the_service_are_not_on_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cron mails it: they may repeat a row, and it is told where they stand."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise CredentialsRejected("refused (401)", "user-1 is unknown")
+
+    monkeypatch.setattr("moe_bulk.naming.default_out", refused)
+    assert 3 == cli.run(["upload", a_source(tmp_path), "--sandbox"])
+    said = capsys.readouterr().err
+    assert "moe-bulk: refused (401)\n" in said
+    assert "What MoEngage said of it stands in the run's summary.json" in said
+    assert "user-1" not in said
 
 
 def test_a_finished_run_is_told_and_not_sent_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

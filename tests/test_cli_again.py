@@ -23,6 +23,8 @@ LETTERS = Path("/runs/my file.run/dead-letter.ndjson")
             "PROGRAM upload LETTERS --data-center 01 --config=x.toml --workspace-id W",
         ),
         ("upload - --format csv", "", "PROGRAM upload LETTERS"),
+        ("upload a.csv --sandbox=true", "PROGRAM upload a.csv --sandbox=true", "PROGRAM upload LETTERS --sandbox=true"),
+        ("upload - --pace redis://:secret@h --base-url=https://me:secret@h", "", "PROGRAM upload LETTERS"),
         ("upload https://me:secret@example.org/a.csv", "", "PROGRAM upload LETTERS"),
     ],
 )

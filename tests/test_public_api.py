@@ -81,7 +81,8 @@ SIGNATURES: dict[object, str] = {
     Uploader.run: (
         f"(self, rows: {ROWS}, *, out: {OUT} = None, fresh: bool = False, if_changed: IfChanged = refuse, "
         "keep_runs: int | None = None, reading: Reading | None = None, max_failures: FailureLimit | None = None, "
-        "changed_only: ChangedOnly | None = None, watch: Callable[[RunView], None] | None = None) -> Summary"
+        "changed_only: ChangedOnly | None = None, watch: Callable[[RunView], None] | None = None, "
+        "also: Mapping[str, object] | None = None) -> Summary"
     ),
     Uploader.send: "(self, fields: Mapping[str, object]) -> Result",
     Uploader.stop: "(self, error: RunStopped) -> None",

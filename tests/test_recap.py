@@ -77,8 +77,37 @@ def test_all_statuses_have_a_meaning() -> None:
 
 def test_the_command_to_send_again_can_be_typed() -> None:
     """Quoted where the shell asks for it; a rehearsal's dead letters do not go to MoEngage."""
-    assert "moe-bulk upload 'a b.run/dead-letter.ndjson'" == recap.again(Path("a b.run"))
-    assert "moe-bulk upload a.sandbox.run/dead-letter.ndjson --sandbox" == recap.again(Path("a.sandbox.run"))
+    assert "moe-bulk upload 'a b.run/dead-letter.ndjson'" == recap.again(summary(), Path("a b.run"))
+    assert "moe-bulk upload a.sandbox.run/dead-letter.ndjson --sandbox" == recap.again(summary(), Path("a.sandbox.run"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder", "expected"),
+    [
+        ({"sandbox": True}, "weekly.run", "--sandbox"),
+        ({"sandbox": True, "options": ["--sandbox"]}, "weekly.run", "--sandbox"),
+        ({"sandbox": False, "options": []}, "x.sandbox.run", ""),
+        ({"sandbox": "yes"}, "weekly.run", ""),
+        ({"sandbox": False, "options": ["--config", "my x.toml"]}, "weekly.run", "--config 'my x.toml'"),
+        ({"options": ["$(x)", "\x1b"]}, "weekly.run", "'$(x)' '\\x1b'"),
+        ({"options": "no list"}, "weekly.run", ""),
+    ],
+)
+def test_dead_letters_go_where_they_went(settings: dict[str, object], folder: str, expected: str) -> None:
+    """To the sandbox after a rehearsal, whatever its folder is called, else with the options that the upload had."""
+    said = summary(failures=1, invalid=1)
+    said["settings"] = settings
+    assert f"moe-bulk upload {folder}/dead-letter.ndjson {expected}".rstrip() == recap.again(said, Path(folder))
+
+
+def test_where_rows_went_is_told_where_nobody_noted_the_options() -> None:
+    """A program's run, or an older one, knows the workspace and the host."""
+    said = summary(failures=1, invalid=1)
+    said["settings"] = {"workspace_id": "W", "destination": "api-01.moengage.com"}
+    told = "\n".join(recap.told(said, Path("x.run"), []))
+    assert "They went to workspace W at api-01.moengage.com:" in told
+    said["settings"]["options"] = []
+    assert "They went to" not in "\n".join(recap.told(said, Path("x.run"), []))
 
 
 def test_requests_over_time_in_one_line() -> None:
@@ -92,7 +121,7 @@ def test_requests_over_time_in_one_line() -> None:
 
 def test_a_run_is_told_within_80_columns() -> None:
     """However long the reasons are, and nothing of any row among them; the command alone stays in one piece."""
-    said = summary("somebody\x07 asked", failures=12, accepted=1, invalid=12_000)
+    said = summary("somebody\x07 asked for 'a secret'", failures=12, accepted=1, invalid=12_000)
     told = recap.told(said, Path("x.run"), [], ["n" * 9])
     assert 80 >= max(map(len, told))
     text = "\n".join(told)

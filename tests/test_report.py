@@ -92,6 +92,8 @@ def test_a_rehearsal_is_called_one() -> None:
     tally = Tally(100, 60.0, EPOCH)
     assert "Rehearsal of devices.csv " in text(document(told(tally, "devices.csv.sandbox.run")))
     assert "Upload of devices.csv " in text(document(told(tally, "devices.csv.run")))
+    assert "Rehearsal of weekly " in text(document(told(tally, "weekly.run", settings={"sandbox": True})))
+    assert "Upload of x.sandbox " in text(document(told(tally, "x.sandbox.run", settings={"sandbox": False})))
 
 
 def test_a_run_that_stopped_has_a_page(tmp_path: Path) -> None:
@@ -107,6 +109,25 @@ def test_a_run_that_stopped_has_a_page(tmp_path: Path) -> None:
     assert [False] == seen
     assert "All 30 rows were accepted. " in text(page_of(out))
     assert "in 2 sessions" in text(page_of(out))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_words_of_the_service_stay_in_the_run_folder(
+    tmp_path: Path, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may repeat a row: the page has them, as text; the error, `report` and `stopped` do not."""
+    out = tmp_path / "x.run"
+    ended = deliver(devices(30), out, lambda said: answer(status, f"no such thing <b>for {said['customer_id']}"))
+    assert f"({status} " in str(ended.error)
+    assert "user-" not in str(ended.error)
+    summary = ended.written.summary
+    assert "user-" not in summary["stopped"]
+    assert summary["service_said"].startswith("no such thing <b>for user-")
+    assert "What MoEngage said: no such thing <b>for user-" in text(page_of(out))
+    assert 0 == cli.run(["report", str(out)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "user-" not in said
+    assert "What MoEngage said of it stands in summary.json" in said
 
 
 def test_pauses_and_outages_are_on_the_time_axis(tmp_path: Path) -> None:
@@ -182,6 +203,45 @@ def test_a_run_is_found(run: Path, named: str, capsys: pytest.CaptureFixture[str
     assert "moe-bulk upload devices.csv.run/dead-letter.ndjson" in said
     assert f"Page: {run / 'report.html'}" in said
     assert "user-6" not in said
+
+
+@pytest.mark.parametrize("left", ["all of it", "no summary"])
+def test_a_rehearsal_in_a_folder_of_another_name(
+    tmp_path: Path, left: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page and `report` send dead letters to the sandbox again, as the upload's own end did."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["moe-bulk", "upload", "a.csv", "--sandbox", "--config", "my.toml"])
+    (tmp_path / "a.csv").write_text("customer_id,device_id,platform,push_id\nu,d,toaster,t\n", encoding="utf-8")
+    assert 1 == cli.run(["upload", "a.csv", "--sandbox", "--out", "weekly.run"])
+    command = "upload {}weekly.run/dead-letter.ndjson --sandbox --config my.toml"
+    assert command.format(f"{tmp_path}/") in capsys.readouterr().err
+    page = text(page_of(tmp_path / "weekly.run"))
+    assert "Rehearsal of weekly " in page
+    assert f"moe-bulk {command.format(f'{tmp_path}/')} " in page
+    assert "Options --sandbox --config my.toml" in page
+    if left == "no summary":
+        (tmp_path / "weekly.run" / "summary.json").unlink()
+    assert 0 == cli.run(["report", "weekly.run"])
+    assert f"  moe-bulk {command.format('')}\n" in capsys.readouterr().out
+
+
+def test_failures_are_told_with_their_source_where_there_are_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the upload's end, in `report` and on the page; of a single source the line says enough."""
+    monkeypatch.chdir(tmp_path)
+    for name, platform in (("a.csv", "ios"), ("b.csv", "toaster")):
+        row = f"customer_id,device_id,platform,push_id\nu-{name},d-{name},{platform},t-{name}\n"
+        (tmp_path / name).write_text(row, encoding="utf-8")
+    for sources, place in ((["a.csv", "b.csv"], "b.csv, line 2"), (["b.csv"], "line 2")):
+        assert 1 == cli.run(["upload", *sources, "--sandbox", "--out", "x.run", "--fresh"])
+        assert f"(first: {place})\n" in capsys.readouterr().err
+        assert f" First {place} " in text(page_of(tmp_path / "x.run"))
+        for _ in range(2):
+            assert 0 == cli.run(["report", "x.run"])
+            assert f"(first: {place}) " in " ".join(capsys.readouterr().out.split())
+            (tmp_path / "x.run" / "summary.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("named", [".", "missing.csv", "s3://bucket/x.csv", "*.parquet"])

@@ -133,10 +133,10 @@ def test_what_the_service_asks_for(outcome: Outcome, expected: float) -> None:
 @pytest.mark.parametrize(
     ("outcome", "error", "words"),
     [
-        (UNAUTHORIZED, CredentialsRejected, "401: no such key"),
-        (Outcome(Verdict.UNAUTHORIZED, 401, "Authentication required"), CredentialsRejected, "Authentication required"),
-        (MISDIRECTED, DestinationWrong, "404: Not Found"),
-        (Outcome(Verdict.MISDIRECTED, 302), DestinationWrong, "302: no reason given"),
+        (UNAUTHORIZED, CredentialsRejected, "(401 Authentication required)"),
+        (Outcome(Verdict.UNAUTHORIZED, 401), CredentialsRejected, "(401 Unauthorized)"),
+        (MISDIRECTED, DestinationWrong, "(404 Not Found)"),
+        (Outcome(Verdict.MISDIRECTED, 302), DestinationWrong, "(302 Found)"),
     ],
 )
 def test_the_wrong_door_stops_at_once(outcome: Outcome, error: type[RunStopped], words: str) -> None:
@@ -157,7 +157,8 @@ def test_doom_needs_three_different_records() -> None:
     decision = decide(of, "c", DOOMED)
     assert isinstance(decision, Stop)
     assert AccountRefused is type(decision.error)
-    assert "403 Account Suspended: suspended" in str(decision.error)
+    assert "(403 Account Suspended)" in str(decision.error)
+    assert "Account Suspended: suspended" == decision.error.service_said
 
 
 def test_doom_without_words() -> None:
@@ -166,7 +167,21 @@ def test_doom_without_words() -> None:
     bare = Outcome(Verdict.DOOMED, 409)
     decision = [decide(of, name, bare) for name in "abc"][-1]
     assert isinstance(decision, Stop)
-    assert "(409: no reason given)" in str(decision.error)
+    assert "(409 Conflict)" in str(decision.error)
+    assert decision.error.service_said is None
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNAUTHORIZED, Verdict.MISDIRECTED, Verdict.DOOMED])
+@pytest.mark.parametrize("status", [401, 404, 499])
+def test_what_the_service_says_is_no_part_of_the_message(verdict: Verdict, status: int) -> None:
+    """It may repeat a row: it is there for who may see rows."""
+    of = policy()
+    said = Outcome(verdict, status, "no such thing", "user-0 is unknown")
+    decision = [decide(of, name, said) for name in "abc"][-1]
+    assert isinstance(decision, Stop)
+    assert f"({status}" in str(decision.error)
+    assert not {"such", "user-0"} & set(str(decision.error).split())
+    assert "no such thing: user-0 is unknown" == decision.error.service_said
 
 
 @pytest.mark.parametrize(
@@ -464,7 +479,18 @@ def test_the_last_look_is_at_the_limit() -> None:
     assert all(early < late for early, late in pairwise(moments))
     assert isinstance(decision, Stop)
     assert ServiceUnavailable is type(decision.error)
-    assert "1 minutes (--outage-limit)" in str(decision.error)
+    assert "nothing for 1 min (--outage-limit)" in str(decision.error)
+
+
+@pytest.mark.parametrize(("limit", "said"), [(3.0, "3 s"), (90.0, "1 min 30 s"), (1800.0, "30 min"), (7200.0, "2 h")])
+def test_the_patience_is_told_as_people_say_it(limit: float, said: str) -> None:
+    """Three seconds are no 0.05 minutes."""
+    of = policy(outage_limit=limit)
+    declare(of)
+    of.outage.sending("a")
+    decision = decide(of, "a", BROKEN, now=limit)
+    assert isinstance(decision, Stop)
+    assert f"accepted nothing for {said} (--outage-limit)" in str(decision.error)
 
 
 def test_an_acceptance_at_the_limit_saves_the_run() -> None:

@@ -68,6 +68,7 @@ def report(summary: Summary, folder: Path, error: MoeBulkError | None = None) ->
                 "cause": each["cause"],
                 "count": each["count"],
                 "first_line": each["first_line"],
+                "first_source": each.get("first_source"),
                 "remedy": each["remedy"],
             }
             for each in failures[:MOST_CAUSES]

@@ -28,7 +28,7 @@ def next_steps(argv: Sequence[str]) -> NextSteps:
     words = [word for word in argv[1:] if word not in ("--fresh", "--fresh=true")]
     repeatable = "-" not in words and all(masked(word) == word for word in words)
     go_on = shlex.join([*program, *words]) if repeatable else ""
-    return NextSteps(go_on, (*program, "upload", LETTERS, *_destination(words)))
+    return NextSteps(go_on, (*program, "upload", LETTERS, *destination_words(words)))
 
 
 def _program(name: str) -> tuple[str, ...]:
@@ -39,13 +39,13 @@ def _program(name: str) -> tuple[str, ...]:
     return ("moe-bulk",) if found is not None and Path(found).resolve() == Path(name).resolve() else (name,)
 
 
-def _destination(words: Sequence[str]) -> list[str]:
-    """The words that say where the rows go and with whose key."""
-    kept: list[str] = []
+def destination_words(words: Sequence[str]) -> list[str]:
+    """The words of a command that say where the rows go and with whose key; none that holds a password."""
+    kept: list[list[str]] = []
     for index, word in enumerate(words):
         name, given, _ = word.partition("=")
-        if word == "--sandbox" or (name in _DESTINATION and given):
-            kept.append(word)
+        if name == "--sandbox" or (name in _DESTINATION and given):
+            kept.append([word])
         elif word in _DESTINATION:
-            kept += words[index : index + 2]
-    return [word for word in kept if masked(word) == word]
+            kept.append(list(words[index : index + 2]))
+    return [word for each in kept for word in each if all(masked(one) == one for one in each)]

@@ -41,6 +41,8 @@ def _complain(error: Exception) -> None:
         tell(logging.ERROR, "error" if foreseen else "bug", said_of(error), fields)
     elif foreseen:
         Unbreakable(sys.stderr).say(f"moe-bulk: {error}")
+        if isinstance(error, MoeBulkError) and error.service_said:
+            Unbreakable(sys.stderr).say("What MoEngage said of it stands in the run's summary.json and page")
     else:
         Unbreakable(sys.stderr).say("".join(traceback.format_exception(error)).rstrip())
         Unbreakable(sys.stderr).say(f"moe-bulk: this should not happen, please report it. To go on, {AGAIN}")

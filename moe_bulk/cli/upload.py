@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from moe_bulk.cli.again import next_steps
+from moe_bulk.cli.again import destination_words, next_steps
 from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
@@ -140,11 +140,19 @@ class _Upload:
                         max_failures=self._max_failures,
                         changed_only=self._changed_only,
                         watch=display.begin,
+                        also=self._noted(),
                     )
             finally:
                 display.end()
             display.nothing_to_do(summary, Path(out))
             return summary["exit_code"]
+
+    def _noted(self) -> dict[str, object]:
+        """What the run notes of this command, so that its page and `report` say the same as its own end."""
+        from moe_bulk.deadletter import clean  # noqa: PLC0415  the rest of the program
+
+        options = [clean(word) for word in destination_words(sys.argv[1:])]
+        return {"sandbox": self._destination.sandbox, "options": options}
 
     def _plan(self, credentials: Credentials) -> str:
         shared = {"host": ", shared with your other uploads here", "process": ""}.get(
