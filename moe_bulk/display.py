@@ -153,7 +153,7 @@ class Display:
 
             from moe_bulk.meter import Meter  # noqa: PLC0415
 
-            self._people.say(orjson.dumps(Meter(self._view).snapshot(self._uploader.epoch())).decode())
+            self._people.say_json(orjson.dumps(Meter(self._view).snapshot(self._uploader.epoch())))
         self._sum_up(self._view.summary, self._view.folder)
         self._screen.clear()
 
@@ -178,7 +178,7 @@ class Display:
         for line in self._next(summary, folder):
             self._say(line)
         if self._as_json:
-            Unbreakable(sys.stdout).say(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+            Unbreakable(sys.stdout).say_json(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
     def _next(self, summary: Summary, folder: Path) -> Iterator[str]:
         """Where everything is, and what to type next."""

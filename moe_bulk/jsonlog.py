@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ class Stream(Protocol):
 
     def flush(self) -> None:
         """Pass on what was written."""
+
+    def say_json(self, document: bytes) -> None:
+        """Write a document and a line's end at once."""
 
 
 class JsonLines(logging.Formatter):
@@ -49,11 +53,21 @@ class JsonLines(logging.Formatter):
             said |= {"event": "log", "run_id": None, "message": message, "logger": record.name}
             if record.exc_info and record.exc_info[0] is not None:
                 said["error"] = record.exc_info[0].__name__
-        return orjson.dumps(said, default=str).decode()
+        try:
+            return orjson.dumps(said, default=str).decode()
+        except TypeError:  # the name of a file is any bytes, of which those that are no UTF-8 become lone surrogates
+            return json.dumps(said, default=str)
 
 
 class _Handler(logging.StreamHandler[Any]):
     """Ours, to be known again."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record as a line; its JSON is none of the locale's affair."""
+        try:
+            self.stream.say_json(self.format(record).encode())
+        except Exception:  # noqa: BLE001  as all handlers do: what is logged ends no program
+            self.handleError(record)
 
 
 def write_to(stream: Stream, *, quiet: bool = False) -> None:

@@ -1,8 +1,12 @@
-"""Standard streams as they are found: closed, read by nobody, on a disk that is full. None of that ends a program."""
+"""Standard streams as they are found: closed, read by nobody, on a full disk, of a locale that knows few characters.
+
+None of that ends a program, or takes a word from those who read.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import select
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,8 +15,16 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
+_PLAINER = str.maketrans({"…": "...", "→": "->", "±": "+/-", "·": "-"})
+"""For what we write ourselves, where it cannot be shown."""
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
 class Unbreakable:
-    """A text stream that stays silent once nobody reads it: a closed pipe, a full disk, a terminal that is gone."""
+    """A text stream that stays silent once nobody reads it: a closed pipe, a full disk, a terminal that is gone.
+
+    Characters that it cannot show are spelt out, as Python spells them.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -21,10 +33,17 @@ class Unbreakable:
         """Write, if anybody still reads."""
         try:
             if self._stream is not None:
-                self._stream.write(text)
+                self._write(self._stream, text)
         except (OSError, ValueError):
             self._stream = None
         return len(text)
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # nothing of it was written
+            plainer = text.translate(_PLAINER)
+            stream.write(plainer.encode(self.encoding, "backslashreplace").decode(self.encoding))
 
     def flush(self) -> None:
         """Pass on what was written."""
@@ -63,6 +82,22 @@ class Unbreakable:
         """Write a line at once."""
         self.write(text + "\n")
         self.flush()
+
+    def say_json(self, document: bytes) -> None:
+        """Write a JSON document at once, and a line's end: in UTF-8, or in ASCII where the stream has another encoding.
+
+        JSON is UTF-8 whatever the locale; so is ASCII.
+        """
+        text = document.decode()
+        if "utf" not in self.encoding.lower():
+            text = _NOT_ASCII.sub(_spelt_out, text)
+        self.say(text)
+
+
+def _spelt_out(character: re.Match[str]) -> str:
+    """As JSON writes it in ASCII: by its UTF-16 units. Such characters stand within JSON's strings alone."""
+    units = character[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
 
 
 def open_standard_streams() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from moe_bulk import cli
 from moe_bulk.chronicle import tell
 from moe_bulk.jsonlog import JsonLines, installed, write_to
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,8 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def test_an_event_is_a_line(stream: io.StringIO) -> None:
     """With its time, level, run and fields."""
-    write_to(stream)
-    write_to(stream)  # once is enough
+    write_to(Unbreakable(stream))
+    write_to(Unbreakable(stream))  # once is enough
     tell(logging.WARNING, "pause", "paused", {"pauses": 2}, "abc")
     (line,) = lines(stream)
     assert line.pop("time").endswith("Z")
@@ -58,7 +59,7 @@ def test_an_event_is_a_line(stream: io.StringIO) -> None:
 
 def test_quiet_is_what_went_wrong(stream: io.StringIO) -> None:
     """No less than warnings."""
-    write_to(stream, quiet=True)
+    write_to(Unbreakable(stream), quiet=True)
     tell(logging.INFO, "run_begun", "begun", {})
     tell(logging.ERROR, "error", "wrong", {})
     assert ["error"] == [line["event"] for line in lines(stream)]
@@ -66,7 +67,7 @@ def test_quiet_is_what_went_wrong(stream: io.StringIO) -> None:
 
 def test_others_are_told_without_what_they_fill_in(stream: io.StringIO) -> None:
     """The template of a message, and the class of an exception: what is filled in may be a row's."""
-    write_to(stream)
+    write_to(Unbreakable(stream))
     others = logging.getLogger("aiohttp.server")
     others.info("not worth telling")
     try:
@@ -93,6 +94,13 @@ def test_it_is_always_one_line_of_json(message: str, fields: dict[str, object]) 
     said = JsonLines().format(record)
     assert "\n" not in said
     assert fields.items() <= json.loads(said).items()
+
+
+def test_a_name_that_is_no_utf_8() -> None:
+    """Names of files are any bytes; Python has lone surrogates for them."""
+    record = logging.LogRecord("moe_bulk", logging.INFO, "", 0, "%s", ("into a\udce9.run",), None)
+    record.event, record.fields, record.run_id = "x", {"folder": "a\udce9.run"}, None
+    assert "a\udce9.run" == json.loads(JsonLines().format(record))["folder"]
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> int:

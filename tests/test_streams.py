@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moe_bulk.streams import Unbreakable, let_go_of
 
@@ -81,6 +84,36 @@ def test_a_stream_that_is_read() -> None:
             stream.encoding,
             stream.isatty(),
         )
+
+
+def in_encoding(encoding: str) -> tuple[Unbreakable, io.BytesIO]:
+    """A stream of that encoding, and the bytes that arrive."""
+    arrived = io.BytesIO()
+    return Unbreakable(io.TextIOWrapper(arrived, encoding=encoding)), arrived
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", b"caf\\xe9 \\u2713 ... -> \\udc80\nmore\n"),
+        ("latin-1", b"caf\xe9 \\u2713 ... -> \\udc80\nmore\n"),
+        ("utf-8", "café ✓ ... -> \\udc80\nmore\n".encode()),
+    ],
+)
+def test_what_cannot_be_shown_is_spelt_out(encoding: str, shown: bytes) -> None:
+    """A character that the locale does not know costs no line, and none of those that follow."""
+    stream, arrived = in_encoding(encoding)
+    stream.say("café ✓ … → \udc80")
+    stream.say("more")
+    assert shown == arrived.getvalue()
+
+
+@given(text=st.text(), encoding=st.sampled_from(["ascii", "latin-1", "utf-8", "cp1252", "iso-2022-jp"]))
+def test_json_is_always_json(text: str, encoding: str) -> None:
+    """Whatever the locale: who reads UTF-8, as JSON is, reads what was told."""
+    stream, arrived = in_encoding(encoding)
+    stream.say_json(json.dumps(text, ensure_ascii=False).encode())
+    assert text == json.loads(arrived.getvalue().decode())
 
 
 def test_a_broken_stream_is_let_go() -> None:

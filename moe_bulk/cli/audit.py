@@ -43,7 +43,7 @@ def audit(
     found = look_into(find(run, Path.cwd()), _Lines(people).watch if people.isatty() else None)
     out = Unbreakable(sys.stdout)
     if json:
-        out.say(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2).decode())
+        out.say_json(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2))
     else:
         for line in found.lines():
             indent = "    " if line.startswith("  - ") else "  "

@@ -161,4 +161,4 @@ def _write(path: Path, text: str) -> None:
 def _print_json(findings: Findings) -> None:
     import orjson  # noqa: PLC0415
 
-    Unbreakable(sys.stdout).say(orjson.dumps(findings, option=orjson.OPT_INDENT_2).decode())
+    Unbreakable(sys.stdout).say_json(orjson.dumps(findings, option=orjson.OPT_INDENT_2))

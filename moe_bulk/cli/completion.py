@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -9,6 +10,7 @@ from cyclopts import Parameter
 from moe_bulk.cli import shells
 from moe_bulk.cli.app import app, examples
 from moe_bulk.config import DATA_CENTERS
+from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
     from cyclopts.argument import Argument
@@ -29,7 +31,8 @@ def completion(
     shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="Which shell is to complete.")], /
 ) -> int:
     """Print a script with which a shell completes commands, options, values and files."""
-    print(getattr(shells, shell)([described(name) for name in app if not name.startswith("-")]))
+    script = getattr(shells, shell)([described(name) for name in app if not name.startswith("-")])
+    Unbreakable(sys.stdout).say(script)
     return 0
 
 

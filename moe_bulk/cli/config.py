@@ -70,7 +70,11 @@ def config(
     settings = list(_settings(words, found))
     found = replace(found, path=_short(found.path))
     file = found.path if Path(found.path).is_file() else None
-    Unbreakable(sys.stdout).say(_as_json(words[0], file, settings) if json else _as_toml(words[0], file, settings))
+    out = Unbreakable(sys.stdout)
+    if json:
+        out.say_json(_as_json(words[0], file, settings))
+    else:
+        out.say(_as_toml(words[0], file, settings))
     return 0
 
 
@@ -141,14 +145,14 @@ def _short(path: str) -> str:
 # --- how they are shown ----------------------------------------------------------------------------------------------
 
 
-def _as_json(command: str, file: str | None, settings: Sequence[Setting]) -> str:
+def _as_json(command: str, file: str | None, settings: Sequence[Setting]) -> bytes:
     import orjson  # noqa: PLC0415
 
     told = [
         {"name": each.name, "value": _plain(each.value), "source": each.source, "place": each.place or None}
         for each in settings
     ]
-    return orjson.dumps({"command": command, "file": file, "settings": told}, option=orjson.OPT_INDENT_2).decode()
+    return orjson.dumps({"command": command, "file": file, "settings": told}, option=orjson.OPT_INDENT_2)
 
 
 def _as_toml(command: str, file: str | None, settings: Sequence[Setting]) -> str:

@@ -76,7 +76,7 @@ async def _examine(
     if as_json:
         import orjson  # noqa: PLC0415
 
-        out.say(orjson.dumps(room.as_json(findings), option=orjson.OPT_INDENT_2).decode())
+        out.say_json(orjson.dumps(room.as_json(findings), option=orjson.OPT_INDENT_2))
     else:
         out.say(room.closing(findings))
     return room.exit_code(findings)

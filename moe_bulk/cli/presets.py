@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from moe_bulk.cli.app import app, examples
+from moe_bulk.streams import Unbreakable
 
 
 @app.command(help_epilogue=examples("moe-bulk presets", "moe-bulk upload onesignal.csv --preset onesignal --sandbox"))
@@ -13,5 +16,5 @@ def presets() -> int:
     """
     from moe_bulk.presets import listing  # noqa: PLC0415
 
-    print(listing())
+    Unbreakable(sys.stdout).say(listing())
     return 0

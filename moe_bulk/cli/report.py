@@ -32,16 +32,18 @@ def report(
     2  there is no such run, or nothing of it can be read
     """
     from moe_bulk.archive import find, look  # noqa: PLC0415  not for the other commands
+    from moe_bulk.page import visible  # noqa: PLC0415
     from moe_bulk.recap import told  # noqa: PLC0415
 
     folder = find(run, Path.cwd())
     past = look(folder)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    out = Unbreakable(sys.stdout)
     for line in told(past.told.summary, shown, past.told.timeline.bins(), past.notes):
-        _say(line)
-    _say("")
+        out.say(line)
+    out.say("")
     page, trouble = _page(past)
-    _say(trouble or f"Page: {page}")
+    out.say(trouble or f"Page: {visible(str(page))}")
     if open_ and not trouble:
         _open(page)
     return 0
@@ -69,9 +71,3 @@ def _open(page: Path) -> None:
 
     if not webbrowser.open(page.as_uri()):
         Unbreakable(sys.stderr).say(f"No browser could be started here: open {page.as_uri()} in one")
-
-
-def _say(line: str) -> None:
-    """A line on standard output, whatever it can show."""
-    out = Unbreakable(sys.stdout)
-    out.say(line.encode(out.encoding, "replace").decode(out.encoding))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from functools import partial
+import sys
 from typing import Annotated
 
 from cyclopts import Group, Parameter
@@ -12,6 +12,7 @@ from moe_bulk.cli.app import app, examples
 from moe_bulk.config import Rate
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, option
+from moe_bulk.streams import Unbreakable
 
 _GROUP = Parameter(group=Group("What it does", sort_key=1))
 
@@ -45,7 +46,7 @@ def sandbox(
         raise ConfigError(f"--faults: {error}") from None
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        asyncio.run(serve(settings, announce=partial(print, flush=True)))
+        asyncio.run(serve(settings, announce=Unbreakable(sys.stdout).say))
     except KeyboardInterrupt:
         return 0
     except OSError as error:

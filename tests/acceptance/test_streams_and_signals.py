@@ -80,6 +80,24 @@ def test_what_is_for_people_never_lands_in_the_json(tmp_path: Path, sandbox: San
     assert 3 == json.loads(ended.stdout)["counts"]["accepted"]
 
 
+@pytest.mark.parametrize("locale", ["PYTHONIOENCODING=latin-1", "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0"])
+def test_no_locale_takes_a_word(tmp_path: Path, sandbox: Sandbox, locale: str) -> None:
+    """JSON is UTF-8 for whoever reads it, and what people see has all its lines."""
+    write_devices(tmp_path / "devices✓.csv", 3)
+    program = f"{locale} {PROGRAM}".replace("devices.csv", "devices*.csv")
+    for more in ("--json 2>/dev/null", "--fresh --log-json 2>&1", "--fresh --progress json 2>&1"):
+        said = in_a_shell(f"{program} {more}", tmp_path, sandbox).stdout
+        assert said
+        for document in [said] if more.startswith("--json") else said.splitlines():
+            json.loads(document)
+    told = in_a_shell(f"{program} --fresh 2>&1", tmp_path, sandbox).stdout
+    assert "Results go to" in told
+    assert "devices\\u2713.csv.run" in told or "devices\\udc" in told
+    assert "Read 3 rows: 3 accepted" in told
+    found = in_a_shell(f"{locale} {sys.executable} -m moe_bulk check devices*.csv --json", tmp_path, sandbox).stdout
+    assert 3 == json.loads(found)["rows"]
+
+
 def test_json_progress_is_json(tmp_path: Path, sandbox: Sandbox) -> None:
     """With --progress json each line on standard error is JSON, and the last one is the end."""
     write_devices(tmp_path / "devices.csv", 7)
