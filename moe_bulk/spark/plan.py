@@ -33,6 +33,8 @@ class Plan:
 
     settings: Settings
     mark: str
+    stream: bool = False
+    """Whether `writeStream` writes: then the run is its query."""
 
 
 def plan(options: Mapping[str, str], names: Collection[str], *, overwrite: bool, stream: bool) -> Plan:
@@ -45,7 +47,7 @@ def plan(options: Mapping[str, str], names: Collection[str], *, overwrite: bool,
     settings = read_options(options, names)
     if not stream and settings.run_id is None:
         settings = replace(settings, run_id=f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}")
-    return Plan(settings, mark(open_shelf(settings.out)))
+    return Plan(settings, mark(open_shelf(settings.out)), stream)
 
 
 def end(plan: Plan, reports: Sequence[PartitionReport], tasks: int, *, aborted: bool = False) -> JobSummary | None:

@@ -224,3 +224,25 @@ def test_a_stream_that_is_stopped_goes_on(spark: SparkSession, sandbox: Sandbox,
     batches = sorted((tmp_path / "out" / query.id).iterdir())
     assert [f"batch-{number:09}" for number in range(3)] == [each.name for each in batches]
     assert list(sizes) == [summary_of(each)["counts"]["accepted"] for each in batches]
+
+
+def test_each_batch_of_a_stream_is_a_job_with_foreach_batch(
+    spark: SparkSession, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """It is named by the batch, so that a batch which Spark begins again goes on; without a name it is the time's."""
+    (tmp_path / "in").mkdir()
+    rows = [dict(zip(FIELDS, (f"each-{n}", f"each-d{n}", "web", f"each-t{n}"), strict=True)) for n in range(5)]
+    (tmp_path / "in" / "rows.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(batch: DataFrame, number: int) -> None:
+        save(batch.coalesce(1), tmp_path / "named", run_id=f"each-{number}")
+        save(batch.coalesce(1), tmp_path / "named", run_id=f"each-{number}")  # as after a stop
+        save(batch.coalesce(1), tmp_path / "unnamed")
+
+    table = spark.readStream.schema(SCHEMA).json(str(tmp_path / "in"))
+    writing = table.writeStream.foreachBatch(write).option("checkpointLocation", str(tmp_path / "checkpoint"))
+    writing.trigger(availableNow=True).start().awaitTermination()
+    assert {f"each-d{n}": 2 for n in range(5)} == received(sandbox, "each")
+    assert 5 == summary_of(tmp_path / "named" / "each-0")["counts"]["accepted"]
+    (unnamed,) = (each for each in (tmp_path / "unnamed").iterdir() if each.is_dir())
+    assert 5 == summary_of(unnamed)["counts"]["accepted"]
