@@ -105,6 +105,7 @@ def _task(plan: Plan) -> Task:
     return Task(
         context.partitionId(),
         context.attemptNumber(),
+        plan.job,
         master=context.getLocalProperty("spark.master") or "",
         speculation=context.getLocalProperty("spark.speculation") or "",
         redaction=context.getLocalProperty("spark.redaction.regex") or REDACTED,

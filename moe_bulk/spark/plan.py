@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,8 @@ class Plan:
     mark: str
     stream: bool = False
     """Whether `writeStream` writes: then the run is its query."""
+    job: str = field(default_factory=lambda: secrets.token_hex(8))
+    """What tells this job from others of the same run."""
 
 
 def plan(options: Mapping[str, str], names: Collection[str], *, overwrite: bool, stream: bool) -> Plan:
@@ -69,7 +71,7 @@ def end(plan: Plan, reports: Sequence[PartitionReport], tasks: int, *, aborted: 
 
 
 def _release(shelf: Shelf, run: str, reports: Sequence[PartitionReport]) -> None:
-    """Nobody sends any more: another job of this run may divide its rows otherwise."""
+    """Nobody sends any more, so nobody has to be waited for."""
     folders = {run, *(f"{run}/{each.workspace}" for report in reports for each in report.delivered if each.workspace)}
     for folder in folders:
         for name in filter(is_alone_name, shelf.names(folder)):

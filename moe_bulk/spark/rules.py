@@ -24,6 +24,8 @@ class Task:
     partition: int
     attempt: int = 0
     """How often Spark has tried this task before, in this stage."""
+    job: str = ""
+    """By this its tasks know their job; another job of the same run has another."""
     master: str = ""
     speculation: str = ""
     redaction: str = REDACTED
