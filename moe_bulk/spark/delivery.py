@@ -16,9 +16,7 @@ import orjson
 from moe_bulk.errors import ConfigError, JournalError, RunRefused, RunStopped
 from moe_bulk.intake import Reading
 from moe_bulk.journal import RESULTS
-from moe_bulk.pacing.address import RedisPace
 from moe_bulk.pacing.host import ALONE
-from moe_bulk.sources import masked
 from moe_bulk.spark.access import Workspace, Workspaces
 from moe_bulk.spark.attempts import run_name
 from moe_bulk.spark.claims import GIVEN_UP_SECONDS, Claim
@@ -70,11 +68,8 @@ def make_uploader(workspace: Workspace, settings: Settings) -> Uploader:
     if settings.access.column is not None and network.in_flight is None:
         network = replace(network, in_flight=IN_FLIGHT_EACH)
     rate = workspace.rate or settings.rate
-    try:
-        pace = RedisPace(settings.pace, settings.pace_share) if settings.pace_share else settings.pace
-        return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, pace=pace)
-    except ConfigError as error:  # it may name the pace, and Spark shows what a task raises
-        raise ConfigError(masked(str(error))) from None
+    pace = settings.shared_pace() if settings.over_network else settings.pace
+    return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, pace=pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +81,7 @@ class Desk:
     shelf: Shelf
     run: str
     make: MakeUploader = make_uploader
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
 
 def deliver(rows: Iterator[Mapping[str, object]], settings: Settings, task: Task, mark: str) -> PartitionReport:

@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
 from moe_bulk.audit import audit
+from tests.redis_server import PASSWORD, running_redis
 from tests.runs import written
 
 if TYPE_CHECKING:
@@ -184,6 +186,40 @@ def test_a_key_stands_in_no_plan(spark: SparkSession, sandbox: Sandbox, events: 
     assert sandbox.api_key.encode() not in log
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if sandbox.api_key.encode() in path.read_bytes()]
+
+
+def test_executors_share_a_pace_through_redis_for_workspaces_of_a_column(
+    spark: SparkSession, sandbox: Sandbox, events: Path, tmp_path: Path
+) -> None:
+    """Two partitions of one workspace, one limit; neither the server's password nor the key is told anywhere."""
+    keys = tmp_path / "workspaces.toml"
+    keys.write_text(f'[{sandbox.workspace_id}]\nbase_url = "{sandbox.url}"\napi_key = "{sandbox.api_key}"\n')
+    from pyspark.sql.functions import lit  # noqa: PLC0415  it is there
+
+    table = devices(spark, "redis", 60).withColumn("brand", lit(sandbox.workspace_id)).repartition(2, "customer_id")
+    with running_redis("--requirepass", PASSWORD) as server:
+        url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{server.port}"
+        save(
+            table.sortWithinPartitions("brand", "customer_id", "n"),
+            tmp_path / "out",
+            run_id="a-run-through-redis",
+            order_by="n",
+            workspace_column="brand",
+            workspaces_file=str(keys),
+            pace_secret=url,
+            rate="60/s",
+            timeout="1s",
+        )
+    found = summary_of(tmp_path / "out" / "a-run-through-redis")
+    assert (60, 2, []) == (found["counts"]["accepted"], found["partitions"], found["warnings"])
+    assert {f"redis-d{n}": 1 for n in range(60)} == received(sandbox, "redis")
+    assert {sandbox.workspace_id} == {part["workspace"] for part in found["parts"]}
+    assert 2 == len(list((tmp_path / "out" / "a-run-through-redis" / sandbox.workspace_id).glob("*.run")))
+    told = [path for folder in (events, tmp_path / "out") for path in folder.rglob("*") if path.is_file()]
+    blob = b"".join(path.read_bytes() for path in told)
+    assert b"a-run-through-redis" in blob
+    secrets = (PASSWORD, quote(PASSWORD, safe=""), sandbox.api_key)
+    assert not [each for each in secrets if each.encode() in blob]
 
 
 def test_a_stream_that_is_stopped_goes_on(spark: SparkSession, sandbox: Sandbox, tmp_path: Path) -> None:
