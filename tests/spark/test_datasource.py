@@ -211,7 +211,9 @@ def test_executors_share_a_pace_through_redis_for_workspaces_of_a_column(
             timeout="1s",
         )
     found = summary_of(tmp_path / "out" / "a-run-through-redis")
-    assert (60, 2, []) == (found["counts"]["accepted"], found["partitions"], found["warnings"])
+    assert (60, 2) == (found["counts"]["accepted"], found["partitions"])
+    new_there = f"redis://127.0.0.1:{server.port}/0, which keeps the pace, "
+    assert {new_there} == {warning[: len(new_there)] for warning in found["warnings"]}
     assert {f"redis-d{n}": 1 for n in range(60)} == received(sandbox, "redis")
     assert {sandbox.workspace_id} == {part["workspace"] for part in found["parts"]}
     assert 2 == len(list((tmp_path / "out" / "a-run-through-redis" / sandbox.workspace_id).glob("*.run")))
