@@ -21,7 +21,7 @@ from tests.runs import EPOCH
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from pathlib import Path
 
     from moe_bulk.spark.access import Workspace
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 ENVIRON = {"MOENGAGE_WORKSPACE_ID": "WORKSPACE", "MOENGAGE_API_KEY": KEY, "MOENGAGE_BASE_URL": "http://127.0.0.1:9"}
 
 
-async def _at_once(work: Callable[[], object]) -> object:
+async def _at_once(work: Callable[[], object], *, abandon: bool = False) -> object:
+    del abandon
     return work()
 
 
@@ -44,6 +45,8 @@ class Job:
     decide: Callable[[dict[str, Any]], httpx.Response] = accept
     master: str = "local[2]"
     run: str = "r"
+    name: str = "first"
+    """What tells the job from others of its run."""
     start: float = 0.0
     """Where the boot clock stands."""
     options: dict[str, str] = field(default_factory=dict)
@@ -72,11 +75,19 @@ class Job:
 
     def task(self, rows: Iterable[Mapping[str, object]], partition: int = 0, **more: Any) -> PartitionReport:
         """Carry out one task."""
-        settings = read_options({"out": str(self.out), "run_id": self.run, "pace": "process", **self.options})
-        task = Task(partition, master=self.master, **more)
-        desk = Desk(settings, task, open_shelf(settings.out), self.run, self.make, {**os.environ, **ENVIRON})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(delivery, "_in_thread", _at_once)  # what takes real time takes no virtual time
-            report: PartitionReport = run_virtually(carry_out, iter(rows), desk)
+        report: PartitionReport = virtually(carry_out, iter(rows), self.desk(partition, **more))
         self.start += 1000.0
         return report
+
+    def desk(self, partition: int = 0, **more: Any) -> Desk:
+        """What one of its tasks has."""
+        settings = read_options({"out": str(self.out), "run_id": self.run, "pace": "process", **self.options})
+        task = Task(partition, job=self.name, master=self.master, **more)
+        return Desk(settings, task, open_shelf(settings.out), self.run, self.make, {**os.environ, **ENVIRON})
+
+
+def virtually(main: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> Any:
+    """Run it on a virtual clock; what takes real time takes none of that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "_in_thread", _at_once)
+        return run_virtually(main, *args)

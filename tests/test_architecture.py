@@ -106,8 +106,8 @@ DECIDES_ALL_THE_SAME = {
     *("pacing.book", "pacing.guard", "pacing.host", "pacing.seats", "pacing.throttle", "pacing.windowfile"),
     *("pacing.address", "pacing.farclock", "pacing.leases", "pacing.remote", "pacing.reservations"),
     *("intake.files", "intake.reading"),
-    *("spark", "spark.access", "spark.attempts", "spark.datasource", "spark.merging", "spark.mirror", "spark.order"),
-    *("spark.places", "spark.plan", "spark.rules", "spark.sampling", "spark.settings", "spark.shelf"),
+    *("spark", "spark.access", "spark.attempts", "spark.claims", "spark.datasource", "spark.merging", "spark.mirror"),
+    *("spark.order", "spark.places", "spark.plan", "spark.rules", "spark.sampling", "spark.settings", "spark.shelf"),
     *("doctor", "doctor.findings", "doctor.judging", "doctor.telling"),
     *("airflow.connection", "airflow.folders", "airflow.plan", "airflow.verdicts", "airflow.xcom"),
 }

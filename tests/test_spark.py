@@ -12,7 +12,9 @@ from moe_bulk import spark
 
 def test_only_the_data_source_needs_pyspark() -> None:
     """All that decides can be imported, and tested, where Spark is not."""
-    rooms = "access attempts delivery dividing merging mirror order places plan rows rules sampling settings shelf"
+    rooms = (
+        "access attempts claims delivery dividing merging mirror order places plan rows rules sampling settings shelf"
+    )
     program = "; ".join(f"import moe_bulk.spark.{room}" for room in rooms.split())
     check = "import sys; sys.exit('pyspark' in sys.modules)"
     subprocess.run([sys.executable, "-c", f"{program}; {check}"], check=True)

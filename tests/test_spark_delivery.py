@@ -20,7 +20,7 @@ from moe_bulk.spark.settings import read_options
 from moe_bulk.spark.shelf import open_shelf
 from tests.fake_service import KEY, accept, answer, device, devices, sandbox_in_a_thread
 from tests.runs import written
-from tests.spark_tasks import ENVIRON, Job
+from tests.spark_tasks import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -169,26 +169,12 @@ def test_a_pace_that_is_shared_no_longer_ends_the_upload(tmp_path: Path) -> None
     assert len(job.seen) < 50
 
 
-def test_another_pace_is_the_uploader_s_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever URL the option pace has goes to it as it is."""
-    asked: list[object] = []
-
-    def make(*_: object, **said: object) -> None:
-        asked.append(said["pace"])
-        raise ConfigError("seen")
-
-    monkeypatch.setattr(delivery, "Uploader", make)
-    with pytest.raises(ConfigError, match="seen"):
-        Job(tmp_path, options={"pace": "redis://host/0"}).task(devices(1))
-    assert ["redis://host/0"] == asked
-
-
-def test_a_pace_that_there_is_not_is_told_without_its_password(tmp_path: Path) -> None:
-    """Spark shows what tasks raise to whoever looks."""
-    settings = read_options({"out": str(tmp_path), "run_id": "r", "pace_secret": "nowhere://:S3CR3T@host/0"})
-    workspace = Workspace(settings.access.credentials(ENVIRON))
-    with pytest.raises(ConfigError, match="there is no pace") as refused:
-        delivery.make_uploader(workspace, settings)
+def test_a_file_with_another_pace_is_told_without_its_password(tmp_path: Path) -> None:
+    """Spark shows what tasks raise to whoever looks, and what to write instead is shown as it is."""
+    (tmp_path / "pace").write_text("redis://:S3CR3T/@host")
+    job = Job(tmp_path, options={"pace": f"@{tmp_path}/pace"})
+    with pytest.raises(ConfigError, match=r"rediss://USER:PASSWORD@HOST:6379/0 for TLS") as refused:
+        job.task(devices(1))
     assert "S3CR3T" not in str(refused.value)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +184,23 @@ def test_rows_in_another_order_begin_again(tmp_path: Path, killed: Killed) -> No
     assert shelf.names(f"{PART}/attempt-0")
     (told,) = job.task(devices(80)[::-1]).delivered
     assert (80, 80) == (len(job.seen), told.counts["accepted"])
+
+
+def test_memory_does_not_grow_with_what_failed(tmp_path: Path) -> None:
+    """All rows may be dead letters: they are copied in pieces, there and back."""
+    shelf = LocalShelf(tmp_path / "out")
+    Job(shelf.root).task([device(99, push_id="NA")])
+    place = MirroredPlace.take_over(shelf, "r", 0)
+    letters = place.folder / "dead-letter.ndjson"
+    letters.write_bytes(letters.read_bytes() + b"x" * 32_000_000 + b"\n")
+    tracemalloc.start()
+    try:
+        place._put(letters.name)
+        again = MirroredPlace.take_over(shelf, "r", 0)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    assert letters.stat().st_size == (again.folder / letters.name).stat().st_size
 
 
 def test_an_attempt_that_was_given_up_sends_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

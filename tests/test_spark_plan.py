@@ -40,7 +40,7 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_end_is_a_summary_and_nobody_sends_any_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It stands in the run's folder; its warnings are logged. A job that failed keeps its claims for the next one."""
+    """It stands in the run's folder; its warnings are logged. Of a job that failed the next one takes the place."""
     made = plan({"out": str(tmp_path), "run_id": "r"}, (), overwrite=False, stream=False)
     shelf = open_shelf(str(tmp_path))
     shelf.write("r/ACME/part-00000.alone", b"")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from moe_bulk.errors import ConfigError
+from moe_bulk.spark.attempts import run_name
 from moe_bulk.spark.rules import Task, alone, is_shared, refuse, refuse_overwrite
 from moe_bulk.spark.settings import read_options
 
@@ -50,6 +51,15 @@ def test_a_stream_s_run_is_its_query() -> None:
     """Another name for it would be the same for all its batches."""
     with pytest.raises(ConfigError, match="leave out run_id"):
         refuse(replace(SETTINGS, run_id="x"), replace(LOCAL, query_id="q", batch_id=1))
+
+
+def test_a_job_within_a_stream_has_a_run_of_its_own() -> None:
+    """`foreachBatch` writes as a batch job does, and its tasks know of the query all the same."""
+    within = replace(LOCAL, query_id="q", batch_id=1, streams=False)
+    refuse(replace(SETTINGS, run_id="x"), within)
+    assert "x" == run_name("x", within)
+    with pytest.raises(ConfigError, match="their limit has to be shared"):
+        refuse(replace(SETTINGS, run_id="x"), replace(within, master="yarn"))
 
 
 def test_a_stream_on_a_cluster_needs_a_pace_that_travels() -> None:

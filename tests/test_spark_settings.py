@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from typing import TYPE_CHECKING
 
 import pytest
 
 from moe_bulk.config import FailureLimit, Rate
 from moe_bulk.errors import ConfigError, SourceError
 from moe_bulk.spark.settings import Settings, read_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = ("customer_id", "device_id", "platform", "push_id", "updated_at")
 
@@ -65,8 +69,30 @@ def test_what_nobody_says_is_as_everywhere() -> None:
         ({"out": "/a", "run_id": ".hidden"}, "becomes a folder"),
         ({"out": "/a", "tries": "many"}, "tries is a whole number"),
         ({"out": "/a", "rate": "fast"}, "'fast' is no rate"),
-        ({"out": "/a", "pace": "alone"}, "there is no pace 'alone'"),
-        ({"out": "/a", "pace": "redis://:S3CR3T@host/0"}, "give it as pace_secret"),
+        ({"out": "/a", "pace": "alone"}, "there is no such pace: it is host, process"),
+        ({"out": "/a", "pace": "http://host"}, "there is no such pace"),
+        ({"out": "/a", "pace": "@"}, "there is no such pace"),
+        *(
+            ({"out": "/a", "pace": url}, "give the URL as pace_secret")
+            for url in (
+                *(
+                    "redis://:S3CR3T@host/0",
+                    "redis://:S3CR3T/x@host",
+                    "redis://:S3CR3T#x@host",
+                    "redis://:S3CR3T[@host",
+                ),
+                *("redis:/:S3CR3T@host", "S3CR3T@host", "@@S3CR3T"),
+            )
+        ),
+        *(
+            ({"out": "/a", "pace_secret": url}, why)
+            for url, why in (
+                ("redis://:S3CR3T/x@host", "write it like redis://HOST:6379/0, or rediss://USER:PASSWORD@HOST:6379/0"),
+                *(("redis://:S3CR3T#x@host", "# is %23"), ("redis://:S3CR3T[@host", "cannot be read")),
+                *(("nowhere://:S3CR3T@host/0", "there is no such pace"), ("S3CR3T", "there is no such pace")),
+            )
+        ),
+        ({"out": "/a", "pace": "@/run/secrets/pace", "pace_fallback": "3"}, "write share=N"),
         ({"out": "/a", "pace": "host", "pace_secret": "redis://host/0"}, "keep one of them"),
         ({"out": "/a", "pace_fallback": "share=3"}, "nothing else can be away"),
         ({"out": "/a", "pace": "redis://host/0", "pace_fallback": "3"}, "write share=N"),
@@ -117,6 +143,23 @@ def test_a_column_may_lie_in_a_struct_or_come_from_a_preset() -> None:
     assert ("user.id",) == read_options(said, ("user", "push_id")).customer_columns
     assert ("user_id",) == read_options({"out": "/a", "preset": "segment"}, ("user_id",)).customer_columns
     assert ("customer_id",) == read_options({"out": "/a"}).customer_columns
+
+
+def test_a_pace_may_stand_in_a_file_of_the_executors(tmp_path: Path) -> None:
+    """As on the command line, but read in a task: the driver may not have it, and never holds what is in it."""
+    file = tmp_path / "pace"
+    said = {"out": "/a", "pace": f"@{file}", "pace_fallback": "share=3"}
+    settings = read_options(said)
+    assert (True, f"@{file}") == (settings.over_network, settings.pace)
+    with pytest.raises(ConfigError, match=r"pace of the option pace cannot be read: No such file .* on every executor"):
+        settings.shared_pace()
+    file.write_text("rediss://:S3CR3T@host\n")
+    pace = settings.shared_pace()
+    assert ("rediss://host:6379/0", "S3CR3T", 3) == (pace.place, pace.secret, pace.share)
+    file.write_text("redis://:S3CR3T@host@")
+    with pytest.raises(ConfigError, match=r"pace, which the option pace names: the URL .* @ is %40") as refused:
+        settings.shared_pace()
+    assert "S3CR3T" not in str(refused.value)
 
 
 def test_a_secret_travels_to_the_tasks_and_is_told_by_nobody() -> None:

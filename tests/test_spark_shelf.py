@@ -44,6 +44,22 @@ def test_what_is_written_is_there(shelf: Shelf) -> None:
     assert shelf.read("a/b.json") is None
 
 
+def test_large_files_are_copied_in_pieces(shelf: Shelf, tmp_path: Path) -> None:
+    """Both ways; one that is put again replaces what was there."""
+    path, back = tmp_path / "large", tmp_path / "back"
+    for content in (b"old", bytes(range(256)) * 40_000):
+        path.write_bytes(content)
+        shelf.put("a/large", path)
+        assert content == shelf.read("a/large")
+    with back.open("wb") as file:
+        file.write(b"before")
+        for name in ("a/large", "a/nothing", "a/large"):
+            shelf.fetch(name, file)
+    assert b"before" + content * 2 == back.read_bytes()
+    with pytest.raises(JournalError, match="nowhere cannot be used: No such file"):
+        shelf.put("a/large", tmp_path / "nowhere")
+
+
 def test_names_are_told_in_order(shelf: Shelf) -> None:
     """Those of one folder, with the folders in it, and nothing of what is in those."""
     for name in ("run/b", "run/a", "run/inner/c", "other/d"):

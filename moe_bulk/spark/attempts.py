@@ -31,8 +31,9 @@ Where a stage is begun again for a lost shuffle file, Spark lets its tasks that 
 
 def run_name(run_id: str | None, task: Task) -> str:
     """The folder of a job, or of a micro-batch of a stream, within `out`: what its attempts have in common."""
-    if task.query_id is not None:
-        return f"{task.query_id}/{batch_name(task.batch_id or 0)}"
+    if task.batch is not None:
+        query, batch = task.batch
+        return f"{query}/{batch_name(batch)}"
     if run_id is None:
         raise ConfigError("a job without a run_id")
     return run_id

@@ -94,10 +94,10 @@ class MoEngageStreamWriter(DataSourceStreamWriter):
 
 def _deliver(iterator: Iterator[Row], plan: Plan) -> PartitionDelivered:
     rows = (row.asDict(recursive=True) for row in iterator)
-    return PartitionDelivered(deliver(rows, plan.settings, _task(), plan.mark))
+    return PartitionDelivered(deliver(rows, plan.settings, _task(plan), plan.mark))
 
 
-def _task() -> Task:
+def _task(plan: Plan) -> Task:
     context = TaskContext.get()
     if context is None:
         raise RuntimeError("this is no task of Spark's: the driver writes nothing")
@@ -105,11 +105,13 @@ def _task() -> Task:
     return Task(
         context.partitionId(),
         context.attemptNumber(),
+        plan.job,
         master=context.getLocalProperty("spark.master") or "",
         speculation=context.getLocalProperty("spark.speculation") or "",
         redaction=context.getLocalProperty("spark.redaction.regex") or REDACTED,
         query_id=context.getLocalProperty(_QUERY),
         batch_id=int(batch) if batch is not None else None,
+        streams=plan.stream,
     )
 
 

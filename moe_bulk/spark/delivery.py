@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -16,17 +16,16 @@ import orjson
 from moe_bulk.errors import ConfigError, JournalError, RunRefused, RunStopped
 from moe_bulk.intake import Reading
 from moe_bulk.journal import RESULTS
-from moe_bulk.pacing.address import RedisPace
 from moe_bulk.pacing.host import ALONE
-from moe_bulk.sources import masked
 from moe_bulk.spark.access import Workspace, Workspaces
-from moe_bulk.spark.attempts import alone_name, others_alone, run_name
+from moe_bulk.spark.attempts import run_name
+from moe_bulk.spark.claims import GIVEN_UP_SECONDS, Claim
 from moe_bulk.spark.dividing import divide
 from moe_bulk.spark.merging import Delivered, PartitionReport
 from moe_bulk.spark.order import OrderWatch
-from moe_bulk.spark.places import take_place
+from moe_bulk.spark.places import is_locked, take_place
 from moe_bulk.spark.rows import Once, batches
-from moe_bulk.spark.rules import alone, is_shared, refuse
+from moe_bulk.spark.rules import is_shared, refuse
 from moe_bulk.spark.sampling import Sampler
 from moe_bulk.spark.shelf import open_shelf, refuse_other
 from moe_bulk.uploader import Uploader
@@ -56,6 +55,9 @@ KEEP_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 """How often it is looked whether the pace is still shared: an upload that goes on alone is silent for longer before."""
 
+CLAIM_SECONDS = 5.0
+"""How often a partition at its own pace looks whether another attempt, or another job, has taken its place."""
+
 IN_FLIGHT_EACH = 64
 """Requests on their way for each of many workspaces, which share one task's open files: 167 a second at 380 ms."""
 
@@ -66,11 +68,8 @@ def make_uploader(workspace: Workspace, settings: Settings) -> Uploader:
     if settings.access.column is not None and network.in_flight is None:
         network = replace(network, in_flight=IN_FLIGHT_EACH)
     rate = workspace.rate or settings.rate
-    try:
-        pace = RedisPace(settings.pace, settings.pace_share) if settings.pace_share else settings.pace
-        return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, pace=pace)
-    except ConfigError as error:  # it may name the pace, and Spark shows what a task raises
-        raise ConfigError(masked(str(error))) from None
+    pace = settings.shared_pace() if settings.over_network else settings.pace
+    return Uploader(workspace.credentials, rate=rate, retry=settings.retry, network=network, pace=pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class Desk:
     shelf: Shelf
     run: str
     make: MakeUploader = make_uploader
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
 
 def deliver(rows: Iterator[Mapping[str, object]], settings: Settings, task: Task, mark: str) -> PartitionReport:
@@ -124,9 +123,9 @@ def _order_watch(settings: Settings) -> OrderWatch | None:
     return OrderWatch(*workspace, settings.customer_columns, settings.order_by)
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def _in_thread(work: Callable[[], T], *, abandon: bool = False) -> T:
     """Do what waits for disks, stores and other processes, while answers are read."""
-    return await anyio.to_thread.run_sync(work)
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandon)
 
 
 async def _one_by_one(
@@ -141,32 +140,44 @@ async def _one_by_one(
 async def deliver_to(workspace: Workspace, name: str | None, rows: AsyncGenerator[Fields], desk: Desk) -> Delivered:
     """Deliver rows to one workspace, into the next attempt's folder; `name` is that of one among several."""
     folder = desk.run if name is None else f"{desk.run}/{name}"
-    partition = desk.task.partition
-    if not is_shared(desk.settings, desk.task):
-        await _in_thread(partial(claim, desk.shelf, folder, desk.settings, partition))
-    place = await _in_thread(partial(take_place, desk.shelf, folder, partition))
+    async with _claimed(folder, desk) as claim:
+        place = await _in_thread(partial(take_place, desk.shelf, folder, desk.task.partition))
+        try:
+            summary, view = await _upload(workspace, rows, _Ground(place, claim), desk)
+            return await _in_thread(partial(_told, place, summary, view, name, desk.settings))
+        finally:
+            await _in_thread(place.close)
+
+
+@asynccontextmanager
+async def _claimed(folder: str, desk: Desk) -> AsyncGenerator[Claim | None]:
+    """Claim a workspace whose pace nobody shares, and wait until those who had it send no more."""
+    if is_shared(desk.settings, desk.task):
+        yield None
+        return
+    take = partial(Claim.take, desk.shelf, folder, desk.settings, desk.task, locked=is_locked(desk.shelf))
+    claim = await _in_thread(take)
+    if claim.succeeds:
+        await asyncio.sleep(GIVEN_UP_SECONDS + desk.settings.network.timeout)
     try:
-        summary, view = await _upload(workspace, rows, place, desk)
-        return await _in_thread(partial(_told, place, summary, view, name, desk.settings))
+        yield claim
     finally:
-        await _in_thread(place.close)
+        await _in_thread(claim.end)
 
 
-def claim(shelf: Shelf, folder: str, settings: Settings, partition: int) -> None:
-    """Say that this partition sends to a workspace, and refuse where another one does: nobody keeps their pace."""
-    mine = f"{folder}/{alone_name(partition)}"
-    shelf.write(mine, b"")
-    # written first, then looked: of two at the same time at least one sees the other
-    if others := others_alone(shelf.names(folder), partition):
-        shelf.remove(mine)
-        raise alone(settings, partition, others)
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """Where an attempt writes, and by which claim it sends; None where its pace is shared."""
+
+    place: Place
+    claim: Claim | None
 
 
 async def _upload(
-    workspace: Workspace, rows: AsyncGenerator[Fields], place: Place, desk: Desk
+    workspace: Workspace, rows: AsyncGenerator[Fields], ground: _Ground, desk: Desk
 ) -> tuple[Summary, RunView | None]:
     views: list[RunView] = []
-    settings = desk.settings
+    settings, place = desk.settings, ground.place
 
     def begun(view: RunView) -> None:
         views.append(view)
@@ -176,7 +187,10 @@ async def _upload(
         shares = settings.pace == "host" and is_shared(settings, desk.task)
         if shares:
             refuse_alone(uploader.notes)
+        seen = await _look(ground.claim) if ground.claim is not None else 0.0
         beside = [asyncio.create_task(_keep(place, uploader))]
+        if ground.claim is not None:
+            beside.append(asyncio.create_task(_hold(ground.claim, uploader, seen)))
         if shares:
             beside.append(asyncio.create_task(_stay_together(uploader)))
         try:
@@ -216,6 +230,29 @@ async def _keep(place: Place, uploader: Uploader) -> None:
             said = str(error) if isinstance(error, JournalError) else f"{place.where}: {type(error).__name__}: {error}"
             uploader.stop(RunStopped(said))
             return
+
+
+async def _look(claim: Claim) -> float:
+    """See that the claim stands, or raise RunStopped; the time of the loop when that was asked."""
+    now = asyncio.get_running_loop().time()
+    if not await _in_thread(claim.stands, abandon=True):
+        raise RunStopped("a later attempt, or another job of the same run, has taken over: this one sends no more")
+    return now
+
+
+async def _hold(claim: Claim, uploader: Uploader, seen: float) -> None:
+    """Stop where the claim is somebody else's, or where nobody could tell for too long."""
+    try:
+        async with asyncio.timeout_at(seen + GIVEN_UP_SECONDS) as patience:
+            while True:
+                await asyncio.sleep(CLAIM_SECONDS)
+                with suppress(JournalError):  # the next look may tell
+                    patience.reschedule(await _look(claim) + GIVEN_UP_SECONDS)
+    except RunStopped as error:
+        uploader.stop(error)
+    except TimeoutError:
+        told = f"for {GIVEN_UP_SECONDS:.0f} seconds nobody could tell whether another attempt sends beside this one"
+        uploader.stop(RunStopped(f"{told}, and two would exceed the limit: this one sends no more"))
 
 
 async def _stay_together(uploader: Uploader) -> None:

@@ -167,9 +167,8 @@ class MirroredPlace:
                 self._copied[name] += len(lines)
 
     def _put(self, name: str) -> None:
-        content = self._read(name)
-        if content is not None:
-            self._shelf.write(f"{self._name}/{name}", content)
+        if (self.folder / name).exists():
+            self._shelf.put(f"{self._name}/{name}", self.folder / name)
 
     def _say_so(self) -> None:
         past = {"since": self._past.since, "objects": {str(at): n for at, n in self._past.objects.items()}}
@@ -228,7 +227,7 @@ class MirroredPlace:
             with os.fdopen(fd, "wb") as file:
                 file.write(content)
                 for each in objects:
-                    file.write(self._shelf.read(each) or b"")
+                    self._shelf.fetch(each, file)
 
     def _objects_before(self, name: str) -> Iterator[str]:
         """The objects that make up a file, in their order."""

@@ -55,6 +55,11 @@ class LocalPlace:
         """Nor here."""
 
 
+def is_locked(shelf: Shelf) -> bool:
+    """Whether taking a place waits for the attempt before it to end, by a lock that the system takes from the dead."""
+    return isinstance(shelf, LocalShelf)
+
+
 def take_place(shelf: Shelf, folder: str, partition: int) -> Place:
     """The place for the next attempt at a partition, within a folder of the shelf, with what the one before left."""
     if isinstance(shelf, LocalShelf):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,10 @@ class Plan:
 
     settings: Settings
     mark: str
+    stream: bool = False
+    """Whether `writeStream` writes: then the run is its query."""
+    job: str = field(default_factory=lambda: secrets.token_hex(8))
+    """What tells this job from others of the same run."""
 
 
 def plan(options: Mapping[str, str], names: Collection[str], *, overwrite: bool, stream: bool) -> Plan:
@@ -45,7 +49,7 @@ def plan(options: Mapping[str, str], names: Collection[str], *, overwrite: bool,
     settings = read_options(options, names)
     if not stream and settings.run_id is None:
         settings = replace(settings, run_id=f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}-{secrets.token_hex(3)}")
-    return Plan(settings, mark(open_shelf(settings.out)))
+    return Plan(settings, mark(open_shelf(settings.out)), stream)
 
 
 def end(plan: Plan, reports: Sequence[PartitionReport], tasks: int, *, aborted: bool = False) -> JobSummary | None:
@@ -67,7 +71,7 @@ def end(plan: Plan, reports: Sequence[PartitionReport], tasks: int, *, aborted: 
 
 
 def _release(shelf: Shelf, run: str, reports: Sequence[PartitionReport]) -> None:
-    """Nobody sends any more: another job of this run may divide its rows otherwise."""
+    """Nobody sends any more, so nobody has to be waited for."""
     folders = {run, *(f"{run}/{each.workspace}" for report in reports for each in report.delivered if each.workspace)}
     for folder in folders:
         for name in filter(is_alone_name, shelf.names(folder)):

@@ -24,12 +24,21 @@ class Task:
     partition: int
     attempt: int = 0
     """How often Spark has tried this task before, in this stage."""
+    job: str = ""
+    """By this its tasks know their job; another job of the same run has another."""
     master: str = ""
     speculation: str = ""
     redaction: str = REDACTED
     query_id: str | None = None
     batch_id: int | None = None
     """The stream's query and its micro-batch; None in a batch job."""
+    streams: bool = True
+    """Whether `writeStream` itself writes, or `foreachBatch`, whose writes are jobs, each with a run of its own."""
+
+    @property
+    def batch(self) -> tuple[str, int] | None:
+        """The query and the micro-batch whose run this is; None where the run has a name of its own."""
+        return (self.query_id, self.batch_id or 0) if self.streams and self.query_id is not None else None
 
     @property
     def local(self) -> bool:
@@ -62,7 +71,7 @@ def refuse(settings: Settings, task: Task) -> None:
                 f"spark.redaction.regex does not match the option {name}, so it stands in Spark's plans and UI, where "
                 "others may have read it. Nothing was sent. Let the pattern match it, and replace the secret"
             )
-    if task.query_id is not None and settings.run_id is not None:
+    if task.batch is not None and settings.run_id is not None:
         raise ConfigError("a stream's run is its query: leave out run_id")
     if task.query_id is not None and not is_shared(settings, task):
         raise ConfigError(

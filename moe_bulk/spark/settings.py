@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
 from moe_bulk.columns import Columns
 from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
 from moe_bulk.device import FIELDS
 from moe_bulk.errors import ConfigError
-from moe_bulk.pacing.address import parse_fallback
+from moe_bulk.pacing.address import SCHEMES, RedisPace, parse_fallback, read_url
 from moe_bulk.sources import masked
 from moe_bulk.sources.values import refuse_twins
 from moe_bulk.spark.access import Access
@@ -48,6 +47,7 @@ _SPARKS = frozenset({"path", "checkpointlocation", "queryname"})
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,99}")
 _SPARKS_S3 = re.compile(r"^s3[an]://")
+_ON_A_HOST = ("host", "process")
 _REQUIRED = ("customer_id", "device_id")
 
 
@@ -73,7 +73,25 @@ class Settings:
     @property
     def over_network(self) -> bool:
         """Whether the pace is shared by hosts, and not only on one."""
-        return "://" in self.pace
+        return self.pace not in _ON_A_HOST
+
+    def shared_pace(self) -> RedisPace:
+        """The server that keeps it; to be called in a task, since its URL may stand in a file there.
+
+        Raises ConfigError, which tells nothing of the URL.
+        """
+        if not self.pace.startswith("@"):
+            return RedisPace(self.pace, self.pace_share)
+        path = self.pace[1:]
+        try:
+            url = read_url(path)
+        except ConfigError as error:
+            said = str(error).replace("--pace", "the option pace")
+            raise ConfigError(f"{said}. It has to be on every executor") from None
+        try:
+            return RedisPace(url, self.pace_share)
+        except ConfigError as error:
+            raise ConfigError(f"{path}, which the option pace names: {error}") from None
 
     @property
     def customer_columns(self) -> tuple[str, ...]:
@@ -90,7 +108,7 @@ def read_options(options: Mapping[str, str], names: Collection[str] = ()) -> Set
     _check_names(said)
     columns = _columns(said)
     _check_columns(columns, said, names)
-    pace = _pace(said)
+    pace, pace_share = _pace(said)
     return Settings(
         out=_out(said, options),
         access=Access.read(said),
@@ -104,7 +122,7 @@ def read_options(options: Mapping[str, str], names: Collection[str] = ()) -> Set
             ca_bundle=said.get("ca_bundle"),
         ),
         pace=pace,
-        pace_share=_pace_share(pace, said.get("pace_fallback")),
+        pace_share=pace_share,
         max_failures=FailureLimit.parse(said["max_failures"]) if "max_failures" in said else None,
         order_by=said.get("order_by"),
         secrets=tuple(sorted(name for name in said if name.endswith("_secret"))),
@@ -187,21 +205,27 @@ def _whole(name: str, text: str) -> int:
     return int(text)
 
 
-def _pace_share(pace: str, said: str | None) -> int:
-    if said is not None and "://" not in pace:
-        raise ConfigError("pace_fallback is for a pace of redis://…: nothing else can be away")
-    return parse_fallback(said)
+def _pace(said: Mapping[str, str]) -> tuple[str, int]:
+    """Where the pace is kept, and into how many parts it is divided while that is away.
 
-
-def _pace(said: Mapping[str, str]) -> str:
+    No message tells anything of a URL: what is wrong with it may be where the password stands.
+    """
     if "pace" in said and "pace_secret" in said:
         raise ConfigError("pace and pace_secret are both given: keep one of them")
-    if "pace" in said and "://" in said["pace"] and urlsplit(said["pace"]).password:
+    pace = (said.get("pace_secret") or said.get("pace") or "host").strip()
+    if pace in _ON_A_HOST:
+        if said.get("pace_fallback") is not None:
+            raise ConfigError("pace_fallback is for a pace of redis://…: nothing else can be away")
+        return pace, 0
+    if "@" in said.get("pace", "").strip()[1:]:
         raise ConfigError(
-            f"the option pace ({masked(said['pace'])}) holds a password, and would stand in Spark's plans and UI: give "
-            "it as pace_secret, which Spark redacts"
+            "the option pace has an @, before which a user and a password stand, and would stand in Spark's plans and "
+            "UI: give the URL as pace_secret, which Spark redacts, or as @FILE with a file on the executors"
         )
-    pace = said.get("pace_secret") or said.get("pace") or "host"
-    if pace not in ("host", "process") and "://" not in pace:
-        raise ConfigError(f"there is no pace {masked(pace)!r}: it is host, process, or the URL of what hosts share")
-    return pace
+    share = parse_fallback(said.get("pace_fallback"))
+    if pace.startswith("@") and len(pace) > 1:
+        return pace, share
+    if not pace.startswith(SCHEMES):
+        raise ConfigError("there is no such pace: it is host, process, the URL of a Redis server, or @FILE with one")
+    RedisPace(pace, share)  # refused here, and not in every task
+    return pace, share

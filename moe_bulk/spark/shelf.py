@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 import orjson
 
@@ -18,13 +20,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PIECE = 1 << 20
+"""Bytes of a file that are in memory at a time."""
+
 MARK = "moe-bulk-runs.json"
 """By this file a task sees that its folder is the driver's."""
 
 
 class Shelf(Protocol):
-    """Whole small files by their names, which may hold slashes; each is there completely, or not at all.
+    """Whole files by their names, which may hold slashes; each is there completely, or not at all.
 
+    What may be of any size is put and fetched in pieces: a read and a write have all of it in memory.
     Raises JournalError where that cannot be.
     """
 
@@ -33,6 +39,12 @@ class Shelf(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place."""
+
+    def put(self, name: str, path: Path) -> None:
+        """Put a copy of a file of this host in place."""
+
+    def fetch(self, name: str, into: BinaryIO) -> None:
+        """Write what a file holds, if it is there, into an open one."""
 
     def names(self, folder: str) -> list[str]:
         """What stands in a folder, by its own name, in order; folders included, without what is in them."""
@@ -73,6 +85,21 @@ class LocalShelf:
 
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place."""
+        self._write(name, BytesIO(content))
+
+    def put(self, name: str, path: Path) -> None:
+        """Put a copy of a file of this host in place."""
+        with _telling(str(path)):
+            content = path.open("rb")
+        with content:
+            self._write(name, content)
+
+    def fetch(self, name: str, into: BinaryIO) -> None:
+        """Write what a file holds, if it is there, into an open one."""
+        with _telling(self.where(name)), suppress(FileNotFoundError), (self.root / name).open("rb") as file:
+            shutil.copyfileobj(file, into, PIECE)
+
+    def _write(self, name: str, content: BinaryIO) -> None:
         path = self.root / name
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         with _telling(self.where(name)):
@@ -80,7 +107,7 @@ class LocalShelf:
             try:
                 fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 with os.fdopen(fd, "wb") as file:
-                    file.write(content)
+                    shutil.copyfileobj(content, file, PIECE)
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(path)
@@ -131,11 +158,10 @@ class S3Shelf:
         """An object; None where there is none."""
 
         def get() -> bytes | None:
-            try:
-                said = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
-            except self._client.exceptions.NoSuchKey:
+            body = self._body(name)
+            if body is None:
                 return None
-            content: bytes = said["Body"].read()
+            content: bytes = body.read()
             return content
 
         return self._asking(name, get)
@@ -143,6 +169,21 @@ class S3Shelf:
     def write(self, name: str, content: bytes) -> None:
         """Put an object in place."""
         self._asking(name, lambda: self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content))
+
+    def put(self, name: str, path: Path) -> None:
+        """Put a copy of a file of this host in place: from a file's name boto3 reads each part as it is sent."""
+        with _telling(str(path)):
+            self._asking(name, lambda: self._client.upload_file(str(path), self._bucket, self._prefix + name))
+
+    def fetch(self, name: str, into: BinaryIO) -> None:
+        """Write what an object holds, if it is there, into an open file."""
+
+        def copy() -> None:
+            body = self._body(name)
+            if body is not None:
+                shutil.copyfileobj(body, into, PIECE)
+
+        self._asking(name, copy)
 
     def names(self, folder: str) -> list[str]:
         """What stands in a folder."""
@@ -168,12 +209,19 @@ class S3Shelf:
         """What people call it."""
         return f"s3://{self._bucket}/{self._prefix}{name}".rstrip("/")
 
+    def _body(self, name: str) -> Any:
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"]
+        except self._client.exceptions.NoSuchKey:
+            return None
+
     def _asking(self, name: str, ask: Callable[[], T]) -> T:
+        from boto3.exceptions import Boto3Error  # noqa: PLC0415  for those who have it
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  there is boto3, so there is this
 
         try:
             return ask()
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, Boto3Error) as error:
             raise JournalError(f"{self.where(name)} cannot be used: {str(error)[:500]}") from None
 
 

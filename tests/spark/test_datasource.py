@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
 from moe_bulk.audit import audit
+from tests.redis_server import PASSWORD, running_redis
 from tests.runs import written
 
 if TYPE_CHECKING:
@@ -186,6 +188,42 @@ def test_a_key_stands_in_no_plan(spark: SparkSession, sandbox: Sandbox, events: 
     assert not [path for path in files if sandbox.api_key.encode() in path.read_bytes()]
 
 
+def test_executors_share_a_pace_through_redis_for_workspaces_of_a_column(
+    spark: SparkSession, sandbox: Sandbox, events: Path, tmp_path: Path
+) -> None:
+    """Two partitions of one workspace, one limit; neither the server's password nor the key is told anywhere."""
+    keys = tmp_path / "workspaces.toml"
+    keys.write_text(f'[{sandbox.workspace_id}]\nbase_url = "{sandbox.url}"\napi_key = "{sandbox.api_key}"\n')
+    from pyspark.sql.functions import lit  # noqa: PLC0415  it is there
+
+    table = devices(spark, "redis", 60).withColumn("brand", lit(sandbox.workspace_id)).repartition(2, "customer_id")
+    with running_redis("--requirepass", PASSWORD) as server:
+        url = f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{server.port}"
+        save(
+            table.sortWithinPartitions("brand", "customer_id", "n"),
+            tmp_path / "out",
+            run_id="a-run-through-redis",
+            order_by="n",
+            workspace_column="brand",
+            workspaces_file=str(keys),
+            pace_secret=url,
+            rate="60/s",
+            timeout="1s",
+        )
+    found = summary_of(tmp_path / "out" / "a-run-through-redis")
+    assert (60, 2) == (found["counts"]["accepted"], found["partitions"])
+    new_there = f"redis://127.0.0.1:{server.port}/0, which keeps the pace, "
+    assert {new_there} == {warning[: len(new_there)] for warning in found["warnings"]}
+    assert {f"redis-d{n}": 1 for n in range(60)} == received(sandbox, "redis")
+    assert {sandbox.workspace_id} == {part["workspace"] for part in found["parts"]}
+    assert 2 == len(list((tmp_path / "out" / "a-run-through-redis" / sandbox.workspace_id).glob("*.run")))
+    told = [path for folder in (events, tmp_path / "out") for path in folder.rglob("*") if path.is_file()]
+    blob = b"".join(path.read_bytes() for path in told)
+    assert b"a-run-through-redis" in blob
+    secrets = (PASSWORD, quote(PASSWORD, safe=""), sandbox.api_key)
+    assert not [each for each in secrets if each.encode() in blob]
+
+
 def test_a_stream_that_is_stopped_goes_on(spark: SparkSession, sandbox: Sandbox, tmp_path: Path) -> None:
     """In the middle of a micro-batch: no row is lost, and what had settled is not sent again."""
     (tmp_path / "in").mkdir()
@@ -224,3 +262,25 @@ def test_a_stream_that_is_stopped_goes_on(spark: SparkSession, sandbox: Sandbox,
     batches = sorted((tmp_path / "out" / query.id).iterdir())
     assert [f"batch-{number:09}" for number in range(3)] == [each.name for each in batches]
     assert list(sizes) == [summary_of(each)["counts"]["accepted"] for each in batches]
+
+
+def test_each_batch_of_a_stream_is_a_job_with_foreach_batch(
+    spark: SparkSession, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """It is named by the batch, so that a batch which Spark begins again goes on; without a name it is the time's."""
+    (tmp_path / "in").mkdir()
+    rows = [dict(zip(FIELDS, (f"each-{n}", f"each-d{n}", "web", f"each-t{n}"), strict=True)) for n in range(5)]
+    (tmp_path / "in" / "rows.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def write(batch: DataFrame, number: int) -> None:
+        save(batch.coalesce(1), tmp_path / "named", run_id=f"each-{number}")
+        save(batch.coalesce(1), tmp_path / "named", run_id=f"each-{number}")  # as after a stop
+        save(batch.coalesce(1), tmp_path / "unnamed")
+
+    table = spark.readStream.schema(SCHEMA).json(str(tmp_path / "in"))
+    writing = table.writeStream.foreachBatch(write).option("checkpointLocation", str(tmp_path / "checkpoint"))
+    writing.trigger(availableNow=True).start().awaitTermination()
+    assert {f"each-d{n}": 2 for n in range(5)} == received(sandbox, "each")
+    assert 5 == summary_of(tmp_path / "named" / "each-0")["counts"]["accepted"]
+    (unnamed,) = (each for each in (tmp_path / "unnamed").iterdir() if each.is_dir())
+    assert 5 == summary_of(unnamed)["counts"]["accepted"]
