@@ -13,6 +13,7 @@ from moe_bulk.chart import Piece, Plot, Shade
 from moe_bulk.outcome import FAILED, FORMAT, Status
 from moe_bulk.page import Markup, command, element, escaped, facts, joined, page, paragraph, section, table, visible
 from moe_bulk.tally import several
+from moe_bulk.usage import used
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -350,8 +351,10 @@ def _requests(summary: Summary) -> Markup:
     said = [("Requests", recap.requests(summary)), ("Limit", f"{rate['limit']:,} in any {rate['per']:g} s")]
     if (busiest := recap.busiest(summary)) is not None:
         said.append(("Busiest window", busiest))
-    if rate["used_share"] is not None:
-        said.append(("Used", f"{rate['used_share']:.1%} of the limit, between a session's first request and its last"))
+    seconds = summary["ended_at"] - summary["started_at"] if summary["sessions"] == 1 else None
+    said += [
+        ("Pace", line) for line in used(summary["requests"], rate["limit"], rate["per"], rate["used_share"], seconds)
+    ]
     return section("Requests and the limit", [facts(said)])
 
 

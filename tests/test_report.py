@@ -80,6 +80,21 @@ def test_each_run_leaves_its_page(tmp_path: Path) -> None:
     assert Reader(page).balanced
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(2.0, "Pace It took 2 s, at 6,000 a minute "), (7_200.0, "Pace 50.0% of the limit was used in 2 h ")],
+)
+def test_a_share_of_the_limit_is_told_of_runs_that_were_long_enough(seconds: float, expected: str) -> None:
+    """As at the upload's end: a run of two seconds has used 100 % of nothing."""
+    tally = Tally(10_000, 60.0, EPOCH)
+    for number in range(200):
+        tally.sent(number / 100)
+    given = told(tally)
+    given.summary["ended_at"] = EPOCH + seconds
+    given.summary["rate"]["used_share"] = 0.5
+    assert expected in text(document(given))
+
+
 def test_a_run_without_rows_has_a_page(tmp_path: Path) -> None:
     """There is nothing to plot, and it says what happened."""
     deliver([], tmp_path / "x.run")
