@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import orjson
 
+from moe_bulk.amounts import counted
 from moe_bulk.archive import look
 from moe_bulk.axis import moment
 from moe_bulk.comparison import Comparison
@@ -77,8 +78,8 @@ class Findings:
     def lines(self) -> list[str]:
         """The same for people; it holds no value of any row."""
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items() if count) or "none"
-        said = [f"Results: {sum(self.counts.values()):,} ({counts}), {self.dead_letters:,} dead letters"]
-        said.append(f"Requests: {self.requests:,}, of which {self.retries:,} were retries")
+        said = [f"Results: {sum(self.counts.values()):,} ({counts}), {counted(self.dead_letters, 'dead letter')}"]
+        said.append(f"Requests: {self.requests:,} ({counted(self.retries, 'retry', 'retries')})")
         if self.busiest.at is not None:
             least = "at least " if self.lower_bound else ""
             limit = f"; the limit is {self.limit:,}" if self.limit is not None else ""
@@ -87,10 +88,9 @@ class Findings:
         said += [f"Note: {note}" for note in self.notes]
         if self.hold:
             return [*said, "All of it holds." if self.compared else "Nothing contradicts so far."]
-        count = len(self.contradictions)
         return [
             *said,
-            f"{count} contradiction{'s' if count > 1 else ''}:",
+            f"{counted(len(self.contradictions), 'contradiction')}:",
             *(f"  - {it}" for it in self.contradictions),
         ]
 

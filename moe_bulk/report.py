@@ -7,7 +7,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from moe_bulk import chart, recap
-from moe_bulk.axis import clock_time, lasting, moment
+from moe_bulk.amounts import counted, lasting
+from moe_bulk.axis import clock_time, moment
 from moe_bulk.causes import first_place
 from moe_bulk.chart import Piece, Plot, Shade
 from moe_bulk.outcome import FAILED, FORMAT, Status
@@ -111,9 +112,9 @@ def _head(summary: Summary) -> list[Markup]:
 
 
 def _counts(summary: Summary) -> Markup:
-    counted = recap.counted(summary)
+    counts = recap.by_status(summary)
     read = summary["counts"]["read"]
-    share = [(name, f"{count:,}", f"{count / read:.1%}" if read else "", meaning) for name, count, meaning in counted]
+    share = [(name, f"{count:,}", f"{count / read:.1%}" if read else "", meaning) for name, count, meaning in counts]
     *body, total = share
     made = table(["Status", "Rows", "Share", "Meaning"], body, numeric=[1, 2], words=[0, 3])
     last = table_row(total)
@@ -147,7 +148,7 @@ def _failures(failures: Sequence[Failures], *, several: bool) -> Markup:
     count = sum(each["count"] for each in failures)
     reasons = "one reason" if len(failures) == 1 else f"{len(failures)} reasons"
     order = ", the most frequent first" if len(failures) > 1 else ""
-    parts = [paragraph(f"{recap.rows(count)} failed for {reasons}{order}.")]
+    parts = [paragraph(f"{counted(count, 'row')} failed for {reasons}{order}.")]
     parts += [_cause(each, _short(first_place(each, several=several))) for each in failures[:_CAUSES_SHOWN]]
     if len(failures) > _CAUSES_SHOWN:
         parts.append(paragraph(f"And {len(failures) - _CAUSES_SHOWN} more reasons: see summary.json."))
