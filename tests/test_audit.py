@@ -279,6 +279,42 @@ def test_every_field_is_changed_by_a_test(run: Path) -> None:
     assert {"remedy"} == summary["failures"][0].keys() - {path[2] for path, _ in CHANGED if len(path) == 3}
 
 
+def test_a_checkpoint_of_an_earlier_moment(tmp_path: Path) -> None:
+    """A full disk may have kept the last one from being written: then it tells when the run began, and no more."""
+    out = tmp_path / "devices.run"
+    saved: list[bytes] = []
+    deliver(rows(80), out, moody(1), rate=SLOW, watch=lambda _: saved.append((out / "checkpoint.json").read_bytes()))
+    (out / "checkpoint.json").write_bytes(saved[0])
+    summary = orjson.loads((out / "summary.json").read_bytes())
+    (out / "summary.json").write_bytes(orjson.dumps(summary | {"stopped": "the disk is full", "exit_code": 3}))
+    found = audit(out)
+    assert found.hold
+    assert any("is of an earlier moment" in note for note in found.notes)
+    assert "pauses" not in found.compared
+    assert "started_at" in found.compared
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_without_any_answer(tmp_path: Path, known: bool) -> None:  # noqa: FBT001  a table's column
+    """There are no percentiles to tell, and no window where there was no request."""
+    out = tmp_path / "devices.run"
+    deliver([device(1, platform="toaster")] if known else [], out)
+    assert audit(out).hold
+    summary = orjson.loads((out / "summary.json").read_bytes())
+    summary["latency_ms"]["p50"] = 12.0
+    (out / "summary.json").write_bytes(orjson.dumps(summary))
+    assert "latency, p50: None ms in the results, 12.0 ms in the summary" in contradictions(out)
+
+
+def test_letters_that_are_missing_in_a_run_that_stopped(tmp_path: Path) -> None:
+    """It may have more than failed rows, not fewer."""
+    out = tmp_path / "devices.run"
+    deliver(rows(80), out, moody(1), rate=SLOW, cut=Cut("signal", 50))
+    letters = (out / "dead-letter.ndjson").read_bytes().splitlines(keepends=True)
+    (out / "dead-letter.ndjson").write_bytes(b"".join(letters[1:]))
+    assert f"{len(letters)} rows failed, there are {len(letters) - 1} dead letters" in contradictions(out)
+
+
 def test_a_clock_that_was_set_back_is_no_contradiction(tmp_path: Path) -> None:
     """Nobody knows then how long the run took: it is noted."""
     out = tmp_path / "devices.run"
