@@ -12,7 +12,7 @@ import orjson
 
 from moe_bulk.axis import moment
 from moe_bulk.checkpoint import Checkpoint
-from moe_bulk.config import Rate
+from moe_bulk.config import HIGHEST_LIMIT, Rate
 from moe_bulk.errors import ConfigError
 from moe_bulk.folders import names_in, open_folder
 from moe_bulk.latency import Latency
@@ -38,14 +38,15 @@ _NO_END = "it is still going on, or was ended before it could say why"
 class Past:
     """What a run folder tells: its numbers, the page that shows them, and what there is to say of the files.
 
-    `checkpoint` is None where it is missing or damaged. `from_checkpoint` is True where the numbers are those of the
-    checkpoint, because there is no summary that can be read.
+    `saved` is what the checkpoint tells, None where it is missing or damaged; `from_checkpoint` is True where these are
+    the numbers, because there is no summary that can be read. `damage` is what the notes say of files.
     """
 
     told: Told
     page: str
-    checkpoint: Checkpoint | None
+    saved: Summary | None
     from_checkpoint: bool
+    damage: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -100,18 +101,22 @@ def look(folder: Path) -> Past:
     summary, page = _summary(raw[SUMMARY], timeline, latency, folder, notes)
     if summary is not None and checkpoint is not None and checkpoint.finished != ("stopped" not in summary):
         notes.append(f"{SUMMARY} and {CHECKPOINT} disagree on whether the run is finished")
+    damage, saved, when = (*notes,), None, 0.0
+    if checkpoint is not None and tally is not None:
+        when = _saved_at(folder, checkpoint)
+        saved = _summed_up(tally, checkpoint, when)
     if summary is not None and page is not None:
-        return Past(Told(summary, timeline, latency, folder), page, checkpoint, from_checkpoint=False, notes=(*notes,))
-    if checkpoint is None or tally is None:
+        told = Told(summary, timeline, latency, folder)
+        return Past(told, page, saved, from_checkpoint=False, damage=damage, notes=damage)
+    if saved is None:
         raise ConfigError(
             f"{visible(str(folder))} tells nothing that can be shown: {'; '.join(notes) or 'its files are missing'}. "
             "`moe-bulk audit` counts its results, and with --fresh an upload starts over"
         )
-    saved = _saved_at(folder, checkpoint)
-    if not checkpoint.finished:
-        notes.append(f"not finished: the numbers are those of {moment(saved)}, the last time it was saved")
-    told = Told(_summed_up(tally, checkpoint, saved), timeline, latency, folder)
-    return Past(told, document(told), checkpoint, from_checkpoint=True, notes=(*notes,))
+    if "stopped" in saved:
+        notes.append(f"not finished: the numbers are those of {moment(when)}, the last time it was saved")
+    told = Told(saved, timeline, latency, folder)
+    return Past(told, document(told), saved, from_checkpoint=True, damage=damage, notes=(*notes,))
 
 
 def _read(fd: int, name: str) -> bytes | None:
@@ -137,17 +142,21 @@ def _checkpoint(raw: bytes | None, notes: list[str]) -> Checkpoint | None:
 def _tally(checkpoint: Checkpoint | None, notes: list[str]) -> Tally | None:
     if checkpoint is None:
         return None
-    limit, per = Rate().limit, Rate().per
     try:
-        timeline = Timeline.restored(checkpoint.tally.get("timeline"), limit, per)
-        if timeline.rates:
-            _, limit, per = timeline.rates[-1]
-        tally = Tally.restored(checkpoint.tally, limit, per)
+        tally = Tally.restored(checkpoint.tally, *_rate(checkpoint.tally))
     except ValueError as error:
         notes.append(f"{CHECKPOINT} is damaged: {error}")
         return None
     tally.sessions = checkpoint.sessions
     return tally
+
+
+def _rate(state: dict[str, object]) -> tuple[int, float]:
+    """The limit of the session that wrote it."""
+    match state:
+        case {"busiest": {"per": float(per)}, "span": {"pace": float(pace)}} if 0.5 <= per * pace <= HIGHEST_LIMIT:
+            return round(per * pace), per
+    return Rate().limit, Rate().per
 
 
 def _summary(

@@ -49,22 +49,6 @@ def number(value: float) -> str:
     return f"{value:,.4g}" if value < 1_000 else f"{value:,.0f}"
 
 
-def lasting(seconds: float) -> str:
-    """`0.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`: how long, to what matters."""
-    if seconds < 1:
-        return f"{max(seconds, 0.0):.2g} s"
-    if seconds < 9.95:
-        return f"{max(seconds, 0.0):.1f} s"
-    if round(seconds) < 60:
-        return f"{round(seconds)} s"
-    for large, small in ((60, 1), (3_600, 60), (86_400, 3_600)):
-        names = {60: ("min", "s"), 3_600: ("h", "min"), 86_400: ("d", "h")}[large]
-        count, rest = divmod(round(seconds / small), large // small)
-        if large == 86_400 or count < {60: 60, 3_600: 24}[large]:
-            return f"{count:,} {names[0]}" + (f" {rest} {names[1]}" if rest else "")
-    raise AssertionError  # pragma: no cover  days take all there is
-
-
 def clock_time(epoch: float, *, seconds: bool = True) -> str:
     """`17:05:30`, in UTC."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%H:%M:%S" if seconds else "%H:%M")

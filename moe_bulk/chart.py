@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moe_bulk.axis import TimeAxis, lasting, number, ticks
+from moe_bulk.amounts import lasting
+from moe_bulk.axis import TimeAxis, number, ticks
 from moe_bulk.page import Markup, element, escaped, joined
 
 if TYPE_CHECKING:

@@ -29,7 +29,16 @@ class Latency:
 
     def percentile(self, share: float) -> float | None:
         """The latency that this share of the answers did not exceed, in milliseconds; None without answers."""
-        left = max(1, math.ceil(share * self._buckets.total()))
+        return self.ranked(math.ceil(share * self._buckets.total()))
+
+    @property
+    def count(self) -> int:
+        """Answers that were counted."""
+        return self._buckets.total()
+
+    def ranked(self, rank: int) -> float | None:
+        """The latency of the answer that so many, itself included, were not slower than; None where there is none."""
+        left = max(1, rank)
         for bucket in sorted(self._buckets):
             left -= self._buckets[bucket]
             if left <= 0:

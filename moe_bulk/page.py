@@ -38,6 +38,7 @@ th, td { padding: .4rem 1rem .4rem 0; border-bottom: 1px solid var(--line); text
 th { color: var(--quiet); font-weight: 600; }
 th:last-child, td:last-child { padding-right: 0; }
 td { min-width: 4rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.word { overflow-wrap: normal; }
 .number { width: 1%; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: .75rem 0; }
 dt { color: var(--quiet); }
@@ -112,23 +113,21 @@ def section(heading: object, parts: Iterable[object]) -> Markup:
     return element("section", element("h2", heading), *parts)
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]], numeric: Collection[int] = ()) -> Markup:
-    """A table; the columns with these indexes hold numbers, and stand to the right.
+def table(
+    head: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    numeric: Collection[int] = (),
+    words: Collection[int] = (),
+) -> Markup:
+    """A table; the columns with these indexes hold numbers, and stand to the right, or words of ours, never broken.
 
     On a narrow screen it can be moved sideways, with the keyboard too.
     """
-    titles = (element("th", each, scope="col", class_=_number(at, numeric)) for at, each in enumerate(head))
-    body = (element("tr", *(_cell(at, each, numeric) for at, each in enumerate(row))) for row in rows)
+    kinds = {**dict.fromkeys(words, "word"), **dict.fromkeys(numeric, "number")}
+    titles = (element("th", each, scope="col", class_=kinds.get(at)) for at, each in enumerate(head))
+    body = (element("tr", *(element("td", each, class_=kinds.get(at)) for at, each in enumerate(row))) for row in rows)
     made = element("table", element("thead", element("tr", *titles)), element("tbody", *body))
     return element("div", made, class_="wide", tabindex=0)
-
-
-def _cell(at: int, value: object, numeric: Collection[int]) -> Markup:
-    return element("td", value, class_=_number(at, numeric))
-
-
-def _number(at: int, numeric: Collection[int]) -> str | None:
-    return "number" if at in numeric else None
 
 
 def facts(pairs: Iterable[tuple[object, object]]) -> Markup:

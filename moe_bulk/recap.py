@@ -6,7 +6,8 @@ import shlex
 import textwrap
 from typing import TYPE_CHECKING
 
-from moe_bulk.axis import lasting, moment
+from moe_bulk.amounts import counted, lasting
+from moe_bulk.axis import moment
 from moe_bulk.causes import first_place, without_values
 from moe_bulk.outcome import FAILED, Status
 from moe_bulk.page import visible
@@ -35,25 +36,20 @@ MEANINGS = {
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-def rows(count: int) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{count:,} row" if count == 1 else f"{count:,} rows"
-
-
 def headline(summary: Summary) -> str:
     """What happened, in one plain sentence."""
     counts = summary["counts"]
     read, accepted = counts["read"], counts[Status.ACCEPTED]
-    failed = sum(counts[status] for status in FAILED)
+    failed, rows = sum(counts[status] for status in FAILED), counted(read, "row")
     if "stopped" in summary:
         left = f", {counts['unsettled']:,} have no result yet" if counts["unsettled"] else ""
-        return f"Not finished: {accepted:,} of {rows(read)} read so far were accepted, {failed:,} failed{left}."
+        return f"Not finished: {accepted:,} of {rows} read so far were accepted, {failed:,} failed{left}."
     if not read:
         return "Nothing to do: the input holds no rows."
     if accepted == read:
-        return f"All {rows(read)} were accepted." if read > 1 else "The one row was accepted."
+        return f"All {rows} were accepted." if read > 1 else "The one row was accepted."
     left_out = read - accepted - failed
-    said = f"{accepted:,} of {rows(read)} were accepted" if accepted else f"None of {rows(read)} was accepted"
+    said = f"{accepted:,} of {rows} were accepted" if accepted else f"None of {rows} was accepted"
     if left_out:
         said += f", {left_out:,} needed no sending"
     if failed:
@@ -78,10 +74,8 @@ def duration(summary: Summary) -> str:
 
 def requests(summary: Summary) -> str:
     """How many were sent, and how many of them not for the first time."""
-    return (
-        f"{summary['requests']:,} ({summary['retries']:,} {'retry' if summary['retries'] == 1 else 'retries'}, "
-        f"{summary['pauses']:,} {'pause' if summary['pauses'] == 1 else 'pauses'})"
-    )
+    retries, pauses = counted(summary["retries"], "retry", "retries"), counted(summary["pauses"], "pause")
+    return f"{summary['requests']:,} ({retries}, {pauses})"
 
 
 def busiest(summary: Summary) -> str | None:
@@ -144,7 +138,7 @@ def sparkline(bins: Sequence[Bin], limit: float, width: int = 60) -> str:
 def told(summary: Summary, folder: Path, bins: Sequence[Bin], notes: Sequence[str] = ()) -> list[str]:
     """The run in lines of at most 80 columns; they hold no value of any row."""
     lines = [*_wrapped(headline(summary)), ""]
-    lines += [f"  {name:<16}{count:>14,}  {meaning}".rstrip() for name, count, meaning in counted(summary)]
+    lines += [f"  {name:<16}{count:>14,}  {meaning}".rstrip() for name, count, meaning in by_status(summary)]
     lines += ["", *_fact("Time", duration(summary)), *_fact("Requests", requests(summary))]
     if (said := busiest(summary)) is not None:
         lines += _fact("Busiest", said)
@@ -161,7 +155,7 @@ def told(summary: Summary, folder: Path, bins: Sequence[Bin], notes: Sequence[st
     return lines + _failures(summary) + _next(summary, folder)
 
 
-def counted(summary: Summary) -> list[tuple[str, int, str]]:
+def by_status(summary: Summary) -> list[tuple[str, int, str]]:
     """Rows by status, with what it means; those that were left out only where there are any. The last is their sum."""
     counts = summary["counts"]
     always = {Status.ACCEPTED, *FAILED}

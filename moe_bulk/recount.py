@@ -7,6 +7,7 @@ memory is bounded, and 8 bytes for each row, each request and each failure go to
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, deque
 from contextlib import ExitStack
 from itertools import groupby, pairwise
@@ -44,6 +45,17 @@ class Busiest(NamedTuple):
     at: float | None = None
 
 
+class Span:
+    """The first and the last of some times; before there is one, `first` is later than `last`."""
+
+    def __init__(self) -> None:
+        self.first, self.last = math.inf, -math.inf
+
+    def add(self, at: float) -> None:
+        """Take one in."""
+        self.first, self.last = min(self.first, at), max(self.last, at)
+
+
 class Faults:
     """What cannot be, by kind; of each kind the first few are named."""
 
@@ -73,9 +85,18 @@ class Recount:
     Use it as a context manager: it has temporary files.
     """
 
-    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+    def __init__(self, in_memory: int = IN_MEMORY, window: tuple[float, float] | None = None) -> None:
         self.statuses: Counter[Status] = Counter()
         self.tries = self.retries = self.attempts = self.untold = 0
+        self.sent = Span()
+        """From the first request to the last, in epoch seconds."""
+        self.at = Span()
+        """The same in seconds of the boot clock, which is one clock only within one session."""
+        self.settled_at = 0.0
+        """When the last row settled, epoch seconds."""
+        self.within = (0, 0)
+        """Requests in the `window` (from epoch second to epoch second): surely, and where rounding leaves it open."""
+        self._window = window
         self.latency = Latency()
         self.causes = Causes()
         self.faults = Faults()
@@ -109,13 +130,24 @@ class Recount:
         if result.failed:
             self.causes.add(result)
             self._failed.add(result.position.source, _letter(result.position.line, result.position.item, result.status))
+        self.settled_at = max(self.settled_at, result.settled_at)
         self._check(result, line)
         for attempt in result.attempts:
             self.attempts += 1
             if attempt.error is None:
                 self.latency.add(attempt.ms)
+            self.sent.add(attempt.sent)
+            self.at.add(attempt.at)
+            self._place(attempt.sent)
             if attempt.sent >= since:
                 self._time(attempt, line)
+
+    def _place(self, sent: float) -> None:
+        if self._window is not None:
+            begin, end = self._window
+            surely, maybe = self.within
+            off = _ROUNDED / _MICRO
+            self.within = surely + (begin + off <= sent < end - off), maybe + (begin - off <= sent < end + off)
 
     def _time(self, attempt: Attempt, line: int) -> None:
         at = round(attempt.at * _MICRO)
@@ -163,6 +195,12 @@ class Recount:
         """How many processes' clocks the attempts tell of: each was set once, when its process began."""
         zeros = sorted(self._times.names())
         return sum(1 for number, zero in enumerate(zeros) if number == 0 or zero - zeros[number - 1] > 1)
+
+    @property
+    def spread(self) -> float:
+        """Seconds by which the clocks differ as to when their zero was: little where none was set meanwhile."""
+        zeros = self._times.names()
+        return (max(zeros) - min(zeros)) / 1_000 if zeros else 0.0
 
     def busiest(self, per: float) -> Busiest:
         """The window of `per` seconds that held the most requests; within one boot, whose clock never goes back."""

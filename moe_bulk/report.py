@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from moe_bulk import chart, recap
-from moe_bulk.axis import clock_time, lasting, moment
+from moe_bulk.amounts import counted, lasting
+from moe_bulk.axis import clock_time, moment
 from moe_bulk.causes import first_place
 from moe_bulk.chart import Piece, Plot, Shade
 from moe_bulk.outcome import FAILED, FORMAT, Status
-from moe_bulk.page import Markup, command, element, facts, joined, page, paragraph, section, table, visible
+from moe_bulk.page import Markup, command, element, escaped, facts, joined, page, paragraph, section, table, visible
 from moe_bulk.tally import several
+from moe_bulk.usage import used
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +29,8 @@ _CAUSES_SHOWN = 15
 _SETTINGS_SHOWN = 20
 _TEXT_SHOWN = 160
 """Characters of a text from data that are shown: the files beside the page have all of it."""
+_COMMAND_SHOWN = 8_000
+"""Bytes of HTML that the command to type may take: it cannot be cut."""
 _TOLD = 24
 """Rows of the table that tells a plot in numbers."""
 
@@ -82,8 +87,16 @@ def _title(told: Told) -> str:
 
 
 def _short(text: str, most: int = _TEXT_SHOWN) -> str:
+    """At most so many characters, and twice as many bytes of HTML: a quote takes six."""
     text = visible(text[: most + 1])  # what is spelt out counts in full
-    return text if len(text) <= most else text[: most - 1] + "…"
+    if len(text) <= most and _bytes(text) <= 2 * most:
+        return text
+    sizes = accumulate(map(_bytes, text[: most - 1]), initial=_bytes("…"))
+    return text[: sum(size <= 2 * most for size in sizes) - 1] + "…"
+
+
+def _bytes(text: str) -> int:
+    return len(escaped(text).encode())
 
 
 def _head(summary: Summary) -> list[Markup]:
@@ -99,11 +112,11 @@ def _head(summary: Summary) -> list[Markup]:
 
 
 def _counts(summary: Summary) -> Markup:
-    counted = recap.counted(summary)
+    counts = recap.by_status(summary)
     read = summary["counts"]["read"]
-    share = [(name, f"{count:,}", f"{count / read:.1%}" if read else "", meaning) for name, count, meaning in counted]
+    share = [(name, f"{count:,}", f"{count / read:.1%}" if read else "", meaning) for name, count, meaning in counts]
     *body, total = share
-    made = table(["Status", "Rows", "Share", "Meaning"], body, numeric=[1, 2])
+    made = table(["Status", "Rows", "Share", "Meaning"], body, numeric=[1, 2], words=[0, 3])
     last = table_row(total)
     made = Markup(made.replace("</tbody>", f"{last}</tbody>"))
     return section("Rows", [_bar(summary), made, paragraph(recap.equation(summary), class_="quiet")])
@@ -113,7 +126,8 @@ def table_row(cells: Sequence[str]) -> Markup:
     """The sum under a table of numbers."""
     name, count, share, meaning = cells
     numbers = (element("td", each, class_="number") for each in (count, share))
-    return element("tr", element("td", name), *numbers, element("td", meaning), class_="sum")
+    words = [element("td", each, class_="word") for each in (name, meaning)]
+    return element("tr", words[0], *numbers, words[1], class_="sum")
 
 
 def _bar(summary: Summary) -> Markup:
@@ -134,7 +148,7 @@ def _failures(failures: Sequence[Failures], *, several: bool) -> Markup:
     count = sum(each["count"] for each in failures)
     reasons = "one reason" if len(failures) == 1 else f"{len(failures)} reasons"
     order = ", the most frequent first" if len(failures) > 1 else ""
-    parts = [paragraph(f"{recap.rows(count)} failed for {reasons}{order}.")]
+    parts = [paragraph(f"{counted(count, 'row')} failed for {reasons}{order}.")]
     parts += [_cause(each, _short(first_place(each, several=several))) for each in failures[:_CAUSES_SHOWN]]
     if len(failures) > _CAUSES_SHOWN:
         parts.append(paragraph(f"And {len(failures) - _CAUSES_SHOWN} more reasons: see summary.json."))
@@ -164,9 +178,12 @@ def _next(told: Told) -> Markup:
     if not summary["failures"]:
         return Markup()
     said = "The failed rows stand in dead-letter.ndjson as they were read. Corrected there or not, they are sent by:"
-    parts = [paragraph(said), command(recap.again(summary, told.folder))]
+    typed = recap.again(summary, told.folder)
+    if _bytes(typed) > _COMMAND_SHOWN:
+        typed = "moe-bulk report RUN  # shows the command, which is too long for this page"
+    parts = [paragraph(said), command(typed)]
     where = recap.destination(summary, told.folder)
-    return section("To send the failed rows again", [*parts, *([paragraph(where)] if where else [])])
+    return section("To send the failed rows again", [*parts, *([paragraph(_short(where, 400))] if where else [])])
 
 
 # -- over time -----------------------------------------------------------------------------------------------------
@@ -335,8 +352,10 @@ def _requests(summary: Summary) -> Markup:
     said = [("Requests", recap.requests(summary)), ("Limit", f"{rate['limit']:,} in any {rate['per']:g} s")]
     if (busiest := recap.busiest(summary)) is not None:
         said.append(("Busiest window", busiest))
-    if rate["used_share"] is not None:
-        said.append(("Used", f"{rate['used_share']:.1%} of the limit, between a session's first request and its last"))
+    seconds = summary["ended_at"] - summary["started_at"] if summary["sessions"] == 1 else None
+    said += [
+        ("Pace", line) for line in used(summary["requests"], rate["limit"], rate["per"], rate["used_share"], seconds)
+    ]
     return section("Requests and the limit", [facts(said)])
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
+from moe_bulk.amounts import counted
 from moe_bulk.causes import Causes, Failures, shown
 from moe_bulk.latency import Latency
 from moe_bulk.outcome import FAILED, FORMAT, Status, rounded
@@ -358,7 +359,7 @@ def lines(summary: Summary) -> list[str]:
     """The run in a few plain lines for people; they hold no value of any row."""
     counts = ", ".join(f"{count:,} {name}" for name, count in summary["counts"].items() if name != "read" and count)
     sessions = f" in {summary['sessions']:,} sessions" if summary["sessions"] > 1 else ""
-    read = f"Read {summary['counts']['read']:,} rows{sessions}: {counts or 'nothing to do'}"
+    read = f"Read {counted(summary['counts']['read'], 'row')}{sessions}: {counts or 'nothing to do'}"
     return [read, *_requests(summary), *shown(summary["failures"], several=several(summary))]
 
 
@@ -370,7 +371,8 @@ def several(summary: Summary) -> bool:
 def _requests(summary: Summary) -> list[str]:
     rate, latency = summary["rate"], summary["latency_ms"]
     seconds = summary["ended_at"] - summary["started_at"] if summary["sessions"] == 1 else None
-    said = [f"Sent {summary['requests']:,} requests ({summary['retries']:,} retries, {summary['pauses']:,} pauses)"]
+    retries, pauses = counted(summary["retries"], "retry", "retries"), counted(summary["pauses"], "pause")
+    said = [f"Sent {counted(summary['requests'], 'request')} ({retries}, {pauses})"]
     if (at := rate["busiest_window"]["at"]) is not None:
         began = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         said.append(

@@ -77,6 +77,7 @@ ROOMS = """
     rundir
     standing          awaits
     archive
+    comparison
     audit
     run               awaits
     checking

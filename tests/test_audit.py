@@ -52,7 +52,7 @@ def rows(count: int) -> list[dict[str, object]]:
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that came to its end in one session."""
     out = tmp_path_factory.mktemp("audit") / "devices.run"
-    deliver(rows(80), out, moody(1), rate=SLOW)
+    deliver(rows(80), out, moody(1), rate=SLOW, also={"sandbox": True})
     return out
 
 
@@ -164,13 +164,181 @@ def test_dead_letters_that_are_gone_or_changed(run: Path) -> None:
     assert "dead-letter.ndjson is missing" in contradictions(run)
 
 
-@pytest.mark.parametrize("name", ["requests", "retries", "sessions"])
-def test_a_summary_that_was_changed(run: Path, name: str) -> None:
-    """Its numbers are held against the lines."""
+Path_ = tuple[str | int, ...]
+
+CHANGED: list[tuple[Path_, Any]] = [
+    (("format",), 2),
+    (("exit_code",), -1),
+    (("exit_code",), None),
+    (("started_at",), -86_400.0),
+    (("started_at",), +10.0),
+    (("ended_at",), -10.0),
+    (("ended_at",), -86_400.0),
+    (("sessions",), +1),
+    (("sessions",), -1),
+    (("requests",), +1),
+    (("requests",), -1),
+    (("retries",), +1),
+    (("retries",), -1),
+    (("pauses",), +1),
+    (("pauses",), -1),
+    *((("counts", name), by) for name in ("read", "accepted", "rejected", "invalid", "unsettled") for by in (1, -1)),
+    *((("latency_ms", name), by) for name in ("p50", "p95", "p99") for by in (10.0, -10.0, None)),
+    (("rate", "limit"), -39),
+    (("rate", "limit"), +1),
+    (("rate", "per"), +1.0),
+    (("rate", "used_share"), +0.01),
+    (("rate", "used_share"), -0.01),
+    (("rate", "used_share"), None),
+    (("rate", "busiest_window", "count"), +1),
+    (("rate", "busiest_window", "count"), -1),
+    (("rate", "busiest_window", "at"), +1000.0),
+    (("rate", "busiest_window", "at"), -1.0),
+    (("rate", "busiest_window", "at"), None),
+    (("rate", "counted_since"), EPOCH),
+    *((("failures", 0, name), by) for name in ("count", "first_line") for by in (1, -1)),
+    *((("failures", 0, name), "other") for name in ("cause", "example", "first_source")),
+    (("failures", 0, "status"), "exhausted"),
+    (("failures", 0), None),
+    (("settings", "workspace_id"), "other"),
+    (("settings", "sandbox"), False),
+]
+"""Fields of the summary, and what is done to each: a number is added, a text or None put in its place."""
+
+
+def change(said: Any, path: Path_, by: Any) -> None:
+    """Change one field of a summary."""
+    *to, name = path
+    for each in to:
+        said = said[each]
+    if by is None and isinstance(said, list) and isinstance(name, int):
+        del said[name]
+    elif type(by) in (int, float) and isinstance(name, str) and name in said:
+        said[name] += by
+    else:
+        said[name] = by
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two sessions, the first of which was killed: requests are lost."""
+    out = tmp_path_factory.mktemp("audit") / "devices.run"
+    deliver(rows(120), out, moody(1), rate=SLOW, cut=Cut("crash", 60), also={"sandbox": True})
+    deliver(rows(120), out, moody(1), rate=SLOW, clock=(1_000.0, EPOCH), also={"sandbox": True})
+    return out
+
+
+@pytest.mark.parametrize(("path", "by"), CHANGED, ids=lambda it: ".".join(map(str, it)) if type(it) is tuple else None)
+@pytest.mark.parametrize("kind", ["one session", "two sessions"])
+def test_a_summary_that_was_changed(run: Path, resumed: Path, tmp_path: Path, kind: str, path: Path_, by: Any) -> None:
+    """Each field alone: its numbers are held against the lines, and against the checkpoint what they do not tell."""
+    if kind == "two sessions":
+        run = Path(shutil.copytree(resumed, tmp_path / "resumed.run"))
+    assert audit(run).hold
     summary = orjson.loads((run / "summary.json").read_bytes())
-    summary[name] += 1 if name != "sessions" else -1
+    change(summary, path, by)
     (run / "summary.json").write_bytes(orjson.dumps(summary))
-    assert name in contradictions(run)
+    found = audit(run)
+    assert 1 <= len(found.contradictions)
+    told = "\n".join(found.lines())
+    assert not any(word in told for word in ("user-", "device-", "token-", "toaster"))
+
+
+LINES_TELL = (
+    *("format", "exit_code", "counts", "requests", "retries", "latency_ms", "failures"),
+    *("rate.used_share", "rate.busiest_window"),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "by"),
+    [each for each in CHANGED if ".".join(map(str, each[0])).startswith(LINES_TELL) or each[1] in (10.0, -10.0)],
+    ids=lambda it: ".".join(map(str, it)) if type(it) is tuple else None,
+)
+def test_what_lines_tell_needs_no_checkpoint(run: Path, path: Path_, by: Any) -> None:
+    """Most of it is found in the results alone; what is not is said."""
+    (run / "checkpoint.json").unlink()
+    found = audit(run)
+    assert found.hold
+    assert "checkpoint.json is missing or cannot be read" in found.notes
+    assert "pauses" not in found.compared
+    assert any("nothing tells pauses" in note for note in found.notes)
+    summary = orjson.loads((run / "summary.json").read_bytes())
+    change(summary, path, by)
+    (run / "summary.json").write_bytes(orjson.dumps(summary))
+    assert not audit(run).hold
+
+
+def test_every_field_is_changed_by_a_test(run: Path) -> None:
+    """But for words, the version, and what was once no part of a summary."""
+    summary = orjson.loads((run / "summary.json").read_bytes())
+    names = {path[0] for path, _ in CHANGED}
+    assert {"version", "sources"} == summary.keys() - names
+    rate = {path[1] for path, _ in CHANGED if path[0] == "rate"}
+    assert set() == summary["rate"].keys() - rate
+    assert {"remedy"} == summary["failures"][0].keys() - {path[2] for path, _ in CHANGED if len(path) == 3}
+
+
+def test_a_checkpoint_of_an_earlier_moment(tmp_path: Path) -> None:
+    """A full disk may have kept the last one from being written: then it tells when the run began, and no more."""
+    out = tmp_path / "devices.run"
+    saved: list[bytes] = []
+    deliver(rows(80), out, moody(1), rate=SLOW, watch=lambda _: saved.append((out / "checkpoint.json").read_bytes()))
+    (out / "checkpoint.json").write_bytes(saved[0])
+    summary = orjson.loads((out / "summary.json").read_bytes())
+    (out / "summary.json").write_bytes(orjson.dumps(summary | {"stopped": "the disk is full", "exit_code": 3}))
+    found = audit(out)
+    assert found.hold
+    assert any("is of an earlier moment" in note for note in found.notes)
+    assert "pauses" not in found.compared
+    assert "started_at" in found.compared
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_without_any_answer(tmp_path: Path, known: bool) -> None:  # noqa: FBT001  a table's column
+    """There are no percentiles to tell, and no window where there was no request."""
+    out = tmp_path / "devices.run"
+    deliver([device(1, platform="toaster")] if known else [], out)
+    assert audit(out).hold
+    summary = orjson.loads((out / "summary.json").read_bytes())
+    summary["latency_ms"]["p50"] = 12.0
+    (out / "summary.json").write_bytes(orjson.dumps(summary))
+    assert "latency, p50: None ms in the results, 12.0 ms in the summary" in contradictions(out)
+
+
+def test_letters_that_are_missing_in_a_run_that_stopped(tmp_path: Path) -> None:
+    """It may have more than failed rows, not fewer."""
+    out = tmp_path / "devices.run"
+    deliver(rows(80), out, moody(1), rate=SLOW, cut=Cut("signal", 50))
+    letters = (out / "dead-letter.ndjson").read_bytes().splitlines(keepends=True)
+    (out / "dead-letter.ndjson").write_bytes(b"".join(letters[1:]))
+    assert f"{len(letters)} rows failed, there are {len(letters) - 1} dead letters" in contradictions(out)
+
+
+def test_a_clock_that_was_set_back_is_no_contradiction(tmp_path: Path) -> None:
+    """Nobody knows then how long the run took: it is noted."""
+    out = tmp_path / "devices.run"
+    deliver(rows(60), out, moody(3), rate=SLOW, cut=Cut("signal", 40))
+    deliver(rows(60), out, moody(3), rate=SLOW, clock=(1_000.0, EPOCH - 3_000))
+    found = audit(out)
+    assert () == found.contradictions
+    assert any(note.startswith("the clock was set") and "it ended at" in note for note in found.notes)
+
+
+def test_a_stopped_run_is_compared_too(tmp_path: Path) -> None:
+    """With its summary, and with the checkpoint that was written with it."""
+    out = tmp_path / "devices.run"
+    deliver(rows(80), out, moody(1), rate=SLOW, cut=Cut("signal", 50))
+    found = audit(out)
+    assert (True, "summary.json") == (found.hold, found.compared_with)
+    assert {"pauses", "settings", "exit_code"} <= set(found.compared)
+    changed: list[tuple[Path_, Any]] = [(("pauses",), 1), (("sessions",), 1), (("rate", "limit"), -1)]
+    for path, by in [*changed, (("exit_code",), None)]:
+        summary = orjson.loads((out / "summary.json").read_bytes())
+        change(summary, path, by)
+        shutil.copytree(out, tmp_path / f"{path[-1]}.run")
+        (tmp_path / f"{path[-1]}.run" / "summary.json").write_bytes(orjson.dumps(summary))
+        assert not audit(tmp_path / f"{path[-1]}.run").hold
 
 
 def test_lines_that_are_none(run: Path) -> None:
@@ -180,13 +348,61 @@ def test_lines_that_are_none(run: Path) -> None:
     assert "lines that are no results: line 81 (unexpected character" in contradictions(run)
 
 
-def test_a_summary_that_is_missing(run: Path) -> None:
-    """The checkpoint of a finished run says the same."""
+@pytest.mark.parametrize("junk", [None, b"{torn", b"[]", b"{}"])
+def test_a_summary_that_is_missing_or_damaged(run: Path, junk: bytes | None) -> None:
+    """A run that came to its end has one: the lines are compared with the checkpoint all the same."""
     (run / "summary.json").unlink()
+    if junk is not None:
+        (run / "summary.json").write_bytes(junk)
     found = audit(run)
-    assert (True, True) == (found.hold, found.compared)
+    (said,) = found.contradictions
+    assert said.startswith("summary.json is missing" if junk is None else "summary.json is damaged")
+    assert "checkpoint.json" == found.compared_with
+    assert junk is None or any(note.startswith("summary.json is damaged") for note in found.notes)
     write(run, lines(run)[1:])
-    assert not audit(run).hold
+    assert "79 in the results, 80 in the summary" in contradictions(run)
+
+
+def test_a_summary_without_counts(run: Path) -> None:
+    """It is a damaged one."""
+    summary = orjson.loads((run / "summary.json").read_bytes())
+    del summary["counts"]
+    (run / "summary.json").write_bytes(orjson.dumps(summary))
+    assert "summary.json is damaged" in contradictions(run)
+
+
+def test_results_alone(run: Path) -> None:
+    """Every run has a checkpoint from its first moment on: that nothing is there to compare with is said plainly."""
+    (run / "summary.json").unlink()
+    (run / "checkpoint.json").write_bytes(b"{torn")
+    found = audit(run)
+    assert (False, (), None) == (found.hold, found.compared, found.compared_with)
+    assert "neither summary.json nor checkpoint.json can be read" in found.lines()[-1]
+
+
+def test_a_checkpoint_that_says_otherwise(run: Path) -> None:
+    """A damaged one is noted; a finished run does not stop afterwards."""
+    summary = orjson.loads((run / "summary.json").read_bytes())
+    (run / "summary.json").write_bytes(orjson.dumps(summary | {"stopped": "somebody asked"}))
+    assert "summary.json says that the run stopped, checkpoint.json that it is finished" in contradictions(run)
+    (run / "checkpoint.json").write_bytes(b"{torn")
+    (run / "summary.json").write_bytes(orjson.dumps(summary))
+    found = audit(run)
+    assert found.hold
+    assert any(note.startswith("checkpoint.json is damaged") for note in found.notes)
+
+
+def test_a_run_of_before_is_no_contradiction(run: Path) -> None:
+    """Older summaries do not tell the source of a failure, nor older checkpoints which settings do not matter."""
+    summary = orjson.loads((run / "summary.json").read_bytes())
+    for each in summary["failures"]:
+        del each["first_source"]
+    del summary["sources"]
+    (run / "summary.json").write_bytes(orjson.dumps(summary))
+    checkpoint = orjson.loads((run / "checkpoint.json").read_bytes())
+    del checkpoint["also"]
+    (run / "checkpoint.json").write_bytes(orjson.dumps(checkpoint))
+    assert audit(run).hold
 
 
 def test_a_killed_run_has_nothing_to_compare_with(tmp_path: Path) -> None:
@@ -196,8 +412,10 @@ def test_a_killed_run_has_nothing_to_compare_with(tmp_path: Path) -> None:
     with (out / "results.ndjson").open("ab") as file:
         file.write(b'{"torn')
     found = audit(out)
-    assert (True, False, True) == (found.hold, found.compared, found.lower_bound)
+    assert (True, (), True) == (found.hold, found.compared, found.lower_bound)
     assert "Nothing contradicts so far." == found.lines()[-1]
+    (out / "summary.json").write_bytes(b"{torn")
+    assert "summary.json is damaged" in contradictions(out)
 
 
 def test_requests_that_nobody_can_place(tmp_path: Path) -> None:
@@ -232,6 +450,7 @@ def test_the_command_tells_people_and_machines(run: Path, capsys: pytest.Capture
     assert 1 == cli.run(["audit", str(run), "--json"])
     told = orjson.loads(capsys.readouterr().out)
     assert (False, True) == (told["holds"], "80 in the summary" in "".join(told["contradictions"]))
+    assert ("summary.json", True) == (told["compared_with"], {"counts", "pauses"} <= set(told["compared"]))
     assert 1 == cli.run(["audit", str(run)])
     assert "  - " in capsys.readouterr().out
     assert 2 == cli.run(["audit", str(run.parent)])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_bulk.axis import MOST_SPANS, TimeAxis, day, lasting, moment, number, spans_of, ticks
+from moe_bulk.axis import MOST_SPANS, TimeAxis, day, moment, number, spans_of, ticks
 
 NOON = 1_764_072_000.0  # 2025-11-25 12:00:00Z
 
@@ -46,26 +46,6 @@ def test_there_are_few_ticks(highest: float) -> None:
 def test_numbers_are_short(value: float, expected: str) -> None:
     """A label has room for some characters."""
     assert expected == number(value)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (-1, "0 s"),
-        (0.25, "0.25 s"),
-        (3.04, "3.0 s"),
-        (59.6, "1 min"),
-        (42, "42 s"),
-        (200, "3 min 20 s"),
-        (3_600, "1 h"),
-        (7_510, "2 h 5 min"),
-        (86_400 * 3 + 3_600 * 4, "3 d 4 h"),
-        (86_400 * 400, "400 d"),
-    ],
-)
-def test_durations_are_told_as_people_tell_them(seconds: float, expected: str) -> None:
-    """Two units at most."""
-    assert expected == lasting(seconds)
 
 
 def test_moments_are_utc() -> None:

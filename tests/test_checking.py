@@ -16,7 +16,7 @@ from moe_bulk.checking import checking, refuse_above
 from moe_bulk.checking.collisions import Spot
 from moe_bulk.checking.hurry import Hurried
 from moe_bulk.checking.oddities import ENOUGH, PLATFORMS_KEPT
-from moe_bulk.checking.telling import as_page, duration, lines, size
+from moe_bulk.checking.telling import as_page, lines, size, takes
 from moe_bulk.columns import Columns
 from moe_bulk.config import FailureLimit, Rate
 from moe_bulk.device import Device, fold
@@ -460,7 +460,7 @@ def test_one_and_several(values: int, said: str) -> None:
 )
 def test_durations(seconds: float, said: str) -> None:
     """As people say them."""
-    assert said == duration(seconds)
+    assert said == takes(seconds)
 
 
 def test_sizes() -> None:

@@ -115,7 +115,7 @@ def test_an_upload_to_the_sandbox(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert 0 == cli.run(["upload", a_source(tmp_path), "--sandbox"])
     said = capsys.readouterr()
     assert "" == said.out
-    assert [f"Results go to {tmp_path}/one.csv.sandbox.run", "Read 1 rows: 1 accepted"] == said.err.splitlines()[:2]
+    assert [f"Results go to {tmp_path}/one.csv.sandbox.run", "Read 1 row: 1 accepted"] == said.err.splitlines()[:2]
 
 
 @pytest.mark.parametrize(

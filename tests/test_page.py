@@ -98,6 +98,13 @@ def test_a_table_has_its_numbers_to_the_right() -> None:
     assert said.startswith('<div class="wide" tabindex="0"><table><thead>')
 
 
+def test_words_are_not_broken() -> None:
+    """On a telephone `accepted` stays in one piece; what comes from data may be broken anywhere."""
+    said = table(["status", "what"], [["accepted", "x" * 100]], words=[0])
+    assert '<tr><td class="word">accepted</td><td>xxx' in said
+    assert ".word { overflow-wrap: normal; }" in page("A title", [])
+
+
 def test_the_document_stands_alone() -> None:
     """A browser fetches nothing for it and runs nothing in it, and it is told so."""
     document = page("A title", [paragraph("text")], style=".x { color: red; }")

@@ -65,7 +65,7 @@ def test_the_counts_add_up_before_one_s_eyes() -> None:
     said = summary(accepted=1_200, rejected=2, unsettled=1)
     assert "1,203 read = 1,200 accepted + 2 rejected + 1 not yet settled" == recap.equation(said)
     assert "0 read = 0" == recap.equation(summary())
-    *parts, total = recap.counted(said)
+    *parts, total = recap.by_status(said)
     assert total[1] == sum(count for _, count, _ in parts)
     assert "not yet settled" in [name for name, *_ in parts]
 

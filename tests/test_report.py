@@ -18,9 +18,10 @@ from moe_bulk import cli
 from moe_bulk.config import Rate
 from moe_bulk.outcome import Attempt
 from moe_bulk.page import Markup
-from moe_bulk.report import Told, document
+from moe_bulk.report import Told, _short, document
 from moe_bulk.rundir import RunFolder
 from moe_bulk.tally import Tally
+from moe_bulk.timeline import MOST_BINS, RATES_KEPT
 from tests.fake_service import KEY, answer, device, devices
 from tests.runs import EPOCH, Cut, deliver
 from tests.test_page import Reader
@@ -77,6 +78,21 @@ def test_each_run_leaves_its_page(tmp_path: Path) -> None:
         assert expected in said
     assert KEY not in page
     assert Reader(page).balanced
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(2.0, "Pace It took 2 s, at 6,000 a minute "), (7_200.0, "Pace 50.0% of the limit was used in 2 h ")],
+)
+def test_a_share_of_the_limit_is_told_of_runs_that_were_long_enough(seconds: float, expected: str) -> None:
+    """As at the upload's end: a run of two seconds has used 100 % of nothing."""
+    tally = Tally(10_000, 60.0, EPOCH)
+    for number in range(200):
+        tally.sent(number / 100)
+    given = told(tally)
+    given.summary["ended_at"] = EPOCH + seconds
+    given.summary["rate"]["used_share"] = 0.5
+    assert expected in text(document(given))
 
 
 def test_a_run_without_rows_has_a_page(tmp_path: Path) -> None:
@@ -160,26 +176,49 @@ def test_nothing_from_data_becomes_html() -> None:
     page.encode()
 
 
-@pytest.mark.parametrize("quotes", [True, False])
-def test_the_page_is_small_for_any_run(*, quotes: bool) -> None:
-    """A long run with every color in every plot, a hundred long reasons and many settings: under 200 KB."""
+@pytest.mark.parametrize("character", ["'", '"', "\U000e0041", "€", "x"])
+def test_the_page_is_small_for_any_run(character: str) -> None:
+    """All bins, limits, colors and latencies that there can be, a hundred long reasons, settings, a long path."""
+    tally, worst = busy_tally(), character * 5_000
+    cause = {"cause": worst, "status": "exhausted", "count": 1, "first_line": 10**15, "example": worst, "remedy": worst}
+    causes = [{**cause, "first_source": worst}] * 100
+    settings = {f"{number}{worst}": {worst: worst} for number in range(200)} | {"options": [worst] * 9}
+    more = {"failures": causes, "settings": settings, "version": worst, "sources": 2}
+    finished = told(tally, worst.replace("x", "x/"), None, **more)
+    stopped = told(tally, "x" * 200, worst, **more, service_said=worst)
+    assert MOST_BINS == len(tally.timeline.bins())
+    for each in (finished, stopped):
+        page = document(each)
+        assert 100_000 < len(page.encode()) < LARGEST
+        assert isinstance(page, str)
+        assert not isinstance(page, Markup)
+
+
+def busy_tally() -> Tally:
+    """Give the numbers of a run that leaves no part of any plot empty."""
     tally = Tally(100, 60.0, EPOCH)
     chance = random.Random(3)
-    for number in range(30_000):
-        at = number * 37.0
+    for number in range(6_000):
+        at = number * 16_384 / 6_000
         tally.sent(at)
         tally.timeline.sent(at, again=number % 3 == 0)
-        attempt = Attempt(EPOCH + at, at, chance.uniform(1, 30_000), chance.choice([200, 429, 503]))
-        tally.answered(attempt.ms, ok=True)
-        tally.timeline.answered(attempt)
+        ms = 10 ** chance.uniform(-3, 10)
+        tally.answered(ms, ok=True)
+        tally.timeline.answered(Attempt(EPOCH + at, at, min(ms, 1.0), chance.choice([200, 429, 503])))
         tally.timeline.waited(at, chance.uniform(0, 30), chance.choice(["pause", "outage", ""]))
-    worst = ("'" if quotes else "\U000e0041") * 5_000
-    cause = {"cause": worst, "status": "invalid", "count": 1, "first_line": 1, "example": worst, "remedy": worst}
-    settings = {f"{number}{worst}": {worst: worst} for number in range(200)}
-    page = document(told(tally, "x" * 200, worst, failures=[cause] * 100, settings=settings))
-    assert 50_000 < len(page.encode()) < LARGEST
-    assert isinstance(page, str)
-    assert not isinstance(page, Markup)
+    for each in tally.timeline.bins():
+        each.latencies = {chance.randint(0, 250): chance.randint(1, 9) for _ in range(9)}
+    tally.timeline.rates = [(EPOCH + 300.0 * number, chance.randint(50, 150), 60.0) for number in range(RATES_KEPT)]
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("a" * 10, "a" * 10), ("a" * 11, "a" * 9 + "…"), ("'" * 4, "''…"), ("é" * 10, "é" * 10), ("", "")],
+)
+def test_texts_are_cut_by_what_they_take(given: str, expected: str) -> None:
+    """Ten characters, and twenty bytes of HTML."""
+    assert expected == _short(given, 10)
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_lines_for_people() -> None:
 
     expected = [
         "Read 1,234 rows: 1 accepted, 1 invalid, 1,232 unsettled",
-        "Sent 2 requests (1 retries, 3 pauses)",
+        "Sent 2 requests (1 retry, 3 pauses)",
         "At most 2 in any 60 s (from 1970-01-12 13:46:40Z), the limit is 60",
         "It took 10 s, at 12 a minute",
         "Answers took 100 ms (p50), 100 ms (p95), 100 ms (p99)",
@@ -224,6 +224,16 @@ def test_lines_of_short_runs() -> None:
         "At most 1 in any 60 s (from 1970-01-01 00:00:00Z), the limit is 60",
         "It took 10 s, at 6 a minute",
     ]
+
+
+def test_one_of_each_is_told_as_one() -> None:
+    """One row, one request, one retry, one pause."""
+    tally = Tally(60, 60.0)
+    tally.read()
+    tally.sent(0.0)
+    tally.retried()
+    tally.pauses = 1
+    assert ["Read 1 row: 1 unsettled", "Sent 1 request (1 retry, 1 pause)"] == lines(summary_of(tally))[:2]
 
 
 def test_lines_tell_of_sessions() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal, get_args
 
+from moe_bulk.amounts import counted, duration
 from moe_bulk.page import Markup, facts, page, paragraph, section, table
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def upload(findings: Findings) -> str:
     if not effort["requests"]:
         return "There is nothing to send."
     return (
-        f"Sending takes {duration(effort['seconds'])} at {effort['rate']}, the largest body has "
+        f"Sending takes {takes(effort['seconds'])} at {effort['rate']}, the largest body has "
         f"{effort['largest_body']:,} bytes, the results need about "
         f"{size(effort['results_bytes'] + effort['dead_letter_bytes'])}."
     )
@@ -164,7 +165,7 @@ def _most(findings: Findings) -> str:
 def _times(word: str, count: int) -> str:
     """`1 row`, `2,000 rows`, `2 vendor ids (idfv)`."""
     noun, bracket, rest = word.partition(" (")
-    return f"{count:,} {noun}{'' if count == 1 else 's'}{bracket}{rest}"
+    return f"{counted(count, noun)}{bracket}{rest}"
 
 
 def _sentence(text: str) -> str:
@@ -208,16 +209,9 @@ def _plain(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def duration(seconds: float) -> str:
-    """`17 h 20 min`: the two largest units."""
-    if seconds < 1:
-        return "less than a second"
-    rest, parts = round(seconds), list[str]()
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, length)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+def takes(seconds: float) -> str:
+    """`17 h 20 min`: how long sending will take, which nobody knows to less than a second."""
+    return "less than a second" if seconds < 1 else duration(round(seconds))
 
 
 def size(count: int) -> str:
