@@ -238,6 +238,8 @@ class Display:
 
     def _obey(self, signum: signal.Signals) -> None:
         if self._stopping or self._view is None:  # nothing was sent before there is something to see
+            if self._people.ready:
+                self._screen.clear()
             leave_now(128 + signum)
         self._stopping = True
         name = signal.Signals(signum).name
