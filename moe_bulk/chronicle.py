@@ -43,9 +43,9 @@ def said_of(error: BaseException) -> str:
     return without_values(str(error)) if isinstance(error, MoeBulkError) else type(error).__name__
 
 
-def finished_before(summary: Summary) -> None:
+def finished_before(summary: Summary, run_id: str) -> None:
     """There was a finished run of the same: nothing is sent."""
-    tell(logging.INFO, "finished_before", "finished before: nothing is sent", _numbers(summary))
+    tell(logging.INFO, "finished_before", "finished before: nothing is sent", _numbers(summary), run_id)
 
 
 def _numbers(summary: Summary) -> dict[str, object]:

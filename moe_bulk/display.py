@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from moe_bulk.errors import AGAIN, Interrupted
+from moe_bulk.page import visible
 from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup, TaskStatus
 
+    from moe_bulk.meter import Meter
     from moe_bulk.metrics import MetricsFile
     from moe_bulk.progress import Mode
     from moe_bulk.tally import Summary
@@ -87,6 +89,7 @@ class Display:
             self._mode = "log"
         self._screen = Screen(self._people)
         self._as_json = manner.as_json
+        self._as_lines = manner.mode == "json" and not manner.as_log
         self._quiet = manner.quiet
         self._as_log = manner.as_log
         self._plan = plan
@@ -95,6 +98,7 @@ class Display:
         self._stopping = False
         self._warned: set[str] = set()
         self._view: RunView | None = None
+        self._meter: Meter | None = None
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -120,11 +124,17 @@ class Display:
             return None
         return await self._tasks.__aexit__(kind, error, traceback)
 
+    @property
+    def run_id(self) -> str | None:
+        """What tells the run that it shows from others, once there is one."""
+        return None if self._view is None else self._view.run_id
+
     def begin(self, view: RunView) -> None:
         """The run starts."""
+        from moe_bulk.meter import Meter  # noqa: PLC0415
         from moe_bulk.progress import show  # noqa: PLC0415
 
-        self._view = view
+        self._view, self._meter = view, Meter(view)
         self._say(f"Results go to {view.folder}")
         if view.moved_to is not None:
             self._say(f"The earlier run there is now {view.moved_to}")
@@ -138,7 +148,7 @@ class Display:
                 self._tasks.start_soon(self._metrics.keep)
         self._warn()
         if self._tasks is not None and not self._quiet:
-            self._tasks.start_soon(show, view, self._mode, self._people, self._screen, self._uploader.epoch)
+            self._tasks.start_soon(show, self._meter, self._mode, self._people, self._screen, self._uploader.epoch)
             self._tasks.start_soon(self._keep_warning)
 
     def end(self) -> None:
@@ -148,12 +158,6 @@ class Display:
         if self._metrics is not None:
             self._metrics.write()
         self._warn()
-        if self._mode == "json" and not self._quiet:
-            import orjson  # noqa: PLC0415
-
-            from moe_bulk.meter import Meter  # noqa: PLC0415
-
-            self._people.say_json(orjson.dumps(Meter(self._view).snapshot(self._uploader.epoch())))
         self._sum_up(self._view.summary, self._view.folder)
         self._screen.clear()
 
@@ -169,16 +173,39 @@ class Display:
     def _sum_up(self, summary: Summary, folder: Path) -> None:
         import orjson  # noqa: PLC0415
 
+        from moe_bulk.causes import shown  # noqa: PLC0415
         from moe_bulk.tally import lines  # noqa: PLC0415
 
         if self._as_log:
             self._log_next(summary, folder)
+        elif self._as_lines:
+            self._end_lines(summary)
+        elif self._quiet and summary["failures"]:
+            for line in [*shown(summary["failures"]), f"Failed rows: {folder / 'dead-letter.ndjson'}"]:
+                self._people.say(visible(line))
         for line in lines(summary):
             self._say(line)
         for line in self._next(summary, folder):
             self._say(line)
         if self._as_json:
             Unbreakable(sys.stdout).say_json(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+
+    def _end_lines(self, summary: Summary) -> None:
+        """The last of the JSON lines: a run's numbers once more, also of one that was finished before, and its end."""
+        import orjson  # noqa: PLC0415
+        from anyio import current_time  # noqa: PLC0415
+
+        from moe_bulk.meter import finished  # noqa: PLC0415
+
+        if self._quiet and not summary["exit_code"]:
+            return
+        if self._meter is None:
+            told = finished(summary, self._uploader.epoch())
+        else:
+            self._meter.look(current_time())
+            told = self._meter.snapshot(self._uploader.epoch())
+        how = {"exit_code": summary["exit_code"], "finished": "stopped" not in summary}
+        self._people.say_json(orjson.dumps(told | how))
 
     def _next(self, summary: Summary, folder: Path) -> Iterator[str]:
         """Where everything is, and what to type next."""
@@ -204,13 +231,12 @@ class Display:
             return
         message = "to go on" if unfinished else "to send the dead letters again, corrected or not"
         command = self._steps.go_on if unfinished else self._steps.resending(folder / "dead-letter.ndjson")
-        run_id = None if self._view is None else self._view.run_id
-        tell(logging.INFO, "next", message, {"command": command or None}, run_id)
+        tell(logging.INFO, "next", message, {"command": command or None}, self.run_id)
 
     def _say(self, text: str) -> None:
         """Tell people; machines that read the progress as JSON get nothing else."""
-        if not self._quiet and not self._as_log and self._mode != "json":
-            self._screen.say(text)
+        if not self._quiet and not self._as_log and not self._as_lines:
+            self._screen.say(visible(text))
 
     def _warn(self) -> None:
         found = self._view.warnings if self._view is not None else []
@@ -238,6 +264,8 @@ class Display:
 
     def _obey(self, signum: signal.Signals) -> None:
         if self._stopping or self._view is None:  # nothing was sent before there is something to see
+            if self._people.ready:
+                self._screen.clear()
             leave_now(128 + signum)
         self._stopping = True
         name = signal.Signals(signum).name

@@ -32,8 +32,15 @@ class JsonLines(logging.Formatter):
     """One object a line: `time`, `level`, `event`, `run_id`, `message`, and the event's own fields.
 
     Of other libraries' records only the logger, the first line of the message as it stands in their code and the class
-    of an exception are told: what they fill in may be anything.
+    of an exception are told: what they fill in may be anything. A message that nothing is filled into is not told: it
+    may have been before, and warnings are.
+
+    What ends the command is the run's that was told of before, where there was one.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run_id: str | None = None
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line."""
@@ -42,14 +49,16 @@ class JsonLines(logging.Formatter):
         event: Any = getattr(record, "event", None)
         if record.name == NAME and event is not None:
             fields: dict[str, object] = getattr(record, "fields", {})
+            self._run_id = getattr(record, "run_id", None) or self._run_id
             said |= {
                 "event": event,
-                "run_id": getattr(record, "run_id", None),
+                "run_id": self._run_id,
                 "message": record.getMessage(),
                 **fields,
             }
         else:
-            message = str(record.msg).partition("\n")[0] if record.args or "%" in str(record.msg) else "(not told)"
+            template = bool(record.args) and record.name != "py.warnings"
+            message = str(record.msg).partition("\n")[0] if template else "(not told)"
             said |= {"event": "log", "run_id": None, "message": message, "logger": record.name}
             if record.exc_info and record.exc_info[0] is not None:
                 said["error"] = record.exc_info[0].__name__

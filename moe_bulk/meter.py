@@ -10,6 +10,7 @@ from moe_bulk.latency import Latency
 from moe_bulk.waiting import Waits
 
 if TYPE_CHECKING:
+    from moe_bulk.tally import Summary
     from moe_bulk.view import RunView
 
 FORMAT = 1
@@ -67,7 +68,7 @@ class Meter:
     def per_second(self) -> float:
         """Requests a second over the last seconds; 0 before there are two readings."""
         lately = self._lately()
-        if len(lately) < 2:
+        if not lately or lately[-1].at == lately[0].at:
             return 0.0
         return (lately[-1].requests - lately[0].requests) / (lately[-1].at - lately[0].at)
 
@@ -146,6 +147,21 @@ class Meter:
             "share": _rounded(self.share, 4),
             "seconds_left": _rounded(self.seconds_left, 0),
         }
+
+
+def finished(summary: Summary, epoch: float) -> dict[str, object]:
+    """What a snapshot tells of a run that was finished before: nothing goes on, and nothing is left."""
+    latency = summary["latency_ms"]
+    return {
+        "format": FORMAT,
+        "run_id": None,
+        "at": round(epoch, 3),
+        **summary["counts"],
+        "requests": summary["requests"],
+        "retries": summary["retries"],
+        "pauses": summary["pauses"],
+        "latency_ms": {"p50": latency["p50"], "p95": latency["p95"]},
+    }
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -5,8 +5,10 @@ No label holds a value of any row: statuses, reasons and causes are words of our
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import stat
 from bisect import bisect_left
 from collections import Counter
 from contextlib import suppress
@@ -185,7 +187,7 @@ def causes_of(failures: Sequence[Failures]) -> Counter[tuple[str, str]]:
 
 
 class _Ended(Collector):
-    """What there is to tell of a run that was finished before, or could not begin."""
+    """What there is to tell of a run that was finished before."""
 
     def __init__(self, labels: Mapping[str, str], summary: Summary) -> None:
         self._series = _Series(labels)
@@ -204,12 +206,13 @@ class MetricsFile:
     """A file that is replaced as a whole, every 15 s while a run goes on and at its end; node_exporter reads it.
 
     Every series has the label `upload`, the file's name without its ending, so that several files do not collide. The
-    file is new each time, with the mode of the one before, at first 0644: it holds nothing but numbers. Raises
-    ConfigError where it cannot be written.
+    file is new each time, with the mode of the one before, at first 0644: it holds nothing but numbers. Links are
+    followed. Raises ConfigError where it cannot be written, and for what is no file: a device, a pipe, a folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._target = Path(os.path.realpath(self.path))  # a link stays one
         self._labels = {"upload": self.path.stem}
         self._metrics: RunMetrics | None = None
         self.trouble: str | None = None
@@ -219,8 +222,7 @@ class MetricsFile:
     def _try_out(self) -> None:
         """Find out before anything is sent whether it can be written; what stands there is left alone."""
         try:
-            if self.path.is_dir():
-                raise IsADirectoryError(21, "it is a folder")
+            self._mode_before()
             os.close(self._open_beside())
             self._beside().unlink()
         except OSError as error:
@@ -228,7 +230,7 @@ class MetricsFile:
 
     def _beside(self) -> Path:
         # not *.prom, which is what node_exporter reads
-        return self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        return self._target.with_name(f".{self._target.name}.{os.getpid()}.tmp")
 
     def _open_beside(self) -> int:
         """A new file of our own, whatever was there."""
@@ -267,16 +269,22 @@ class MetricsFile:
             descriptor = self._open_beside()
             with os.fdopen(descriptor, "wb") as file:
                 file.write(generate_latest(registry))
-                os.fchmod(descriptor, self._mode())
-            beside.replace(self.path)
+                os.fchmod(descriptor, self._mode_before())
+            beside.replace(self._target)
             self.trouble = None
         except OSError as error:
             self.trouble = f"the metrics cannot be written to {self.path}: {error.strerror or error}"
             with suppress(OSError):
                 beside.unlink()
 
-    def _mode(self) -> int:
+    def _mode_before(self) -> int:
+        """The mode of what stands there; raises OSError where that must not be replaced by a file."""
         try:
-            return self.path.stat().st_mode & 0o777
-        except OSError:
+            mode = self.path.stat().st_mode
+        except FileNotFoundError:
             return MODE
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder: name a file in it")
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, which a file would replace: name a file")
+        return mode & 0o777

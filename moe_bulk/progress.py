@@ -12,14 +12,14 @@ import orjson
 
 from moe_bulk.amounts import duration, size
 from moe_bulk.chronicle import tell
-from moe_bulk.meter import Meter
 from moe_bulk.screen import Screen, Stream
 from moe_bulk.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from moe_bulk.view import RunView
+    from moe_bulk.meter import Meter
+
 
 Mode = Literal["auto", "bar", "plain", "json", "log", "none"]
 
@@ -164,9 +164,8 @@ def _filled(pieces: Sequence[str], width: int, joint: str) -> list[str]:
 # -- while it goes on --------------------------------------------------------------------------------------------------
 
 
-async def show(view: RunView, mode: Mode, stream: Terminal, screen: Screen, epoch: Callable[[], float]) -> None:
+async def show(meter: Meter, mode: Mode, stream: Terminal, screen: Screen, epoch: Callable[[], float]) -> None:
     """Show the run until cancelled: on the screen with `bar`, on the stream else. `epoch` tells the time of day."""
-    meter = Meter(view)
     if mode == "bar":
         await _paint(meter, stream, screen)
     elif mode == "json":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import anyio
@@ -77,8 +75,7 @@ class Run:
     @property
     def id(self) -> str:
         """What tells it from other runs, the same in all its sessions: twelve hexadecimal digits."""
-        known = [self._started_at, self._job.settings, list(self._job.intake.labels)]
-        return blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=6).hexdigest()
+        return self._job.run_id(self._started_at)
 
     @property
     def pauses(self) -> int:

@@ -1,20 +1,21 @@
 """A few lines at the foot of a terminal that are painted again and again, and text that scrolls by above them.
 
-Everything is written at once and over what was there, so nothing flickers; nothing is hidden or switched, so a program
-that is killed leaves the terminal as it was. The cursor rests below the lines, where `^C` does no harm.
+Everything is written at once and over what was there, so nothing flickers; nothing stays hidden or switched, so a
+program that is killed leaves the terminal as it was. The cursor rests at the beginning of the lines: there it stays
+when a terminal becomes narrower and breaks them. From below nobody could know how far up they begin: tmux breaks lines
+at once, but tells the new size of a second change within 250 ms only when those are over.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 _UP, _DELETE_LINES, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[{}A", "\x1b[{}M", "\x1b[K", "\x1b[J"
+_CUT_LONG_LINES, _BREAK_LONG_LINES = "\x1b[?7l", "\x1b[?7h"
 
 USUAL = os.terminal_size((80, 24))
 
@@ -72,7 +73,7 @@ class Screen:
         if not self._stream.ready:
             return
         shown = list(lines[: max(1, self.size.lines - 1)])
-        if shown == self._lines and not self._waiting:
+        if shown == self._lines and not self._waiting and self.size == self._painted_at:
             return
         self._write(self._texts(), shown)
 
@@ -96,18 +97,15 @@ class Screen:
             self._stream.write("".join(f"{each}\n" for each in texts))
             self._stream.flush()
             return
-        size, rows = self.size, self._rows_taken()
-        parts = ["\r", _UP.format(rows) if rows else ""]
-        if size != self._painted_at and rows:  # else tmux takes rows that were broken for one line ever after
-            parts.append(_DELETE_LINES.format(rows))
-        parts += [f"{each}{_REST_OF_LINE}\n" for each in texts]
-        parts += [f"{each}{_REST_OF_LINE}\n" for each in lines]
-        self._stream.write("".join([*parts, _REST_OF_SCREEN]))
+        size = self.size
+        parts = ["\r"]
+        if texts or not lines or size != self._painted_at:  # rows that were broken stay one line to tmux until deleted
+            parts.append(_DELETE_LINES.format(size.lines))
+        parts += [f"{each}\n" for each in texts]
+        if lines:  # each takes one row, however narrow the terminal is by now
+            painted = f"{_REST_OF_LINE}\n".join(lines)
+            back = _UP.format(len(lines) - 1) if len(lines) > 1 else ""
+            parts += [_CUT_LONG_LINES, painted, _REST_OF_SCREEN, _BREAK_LONG_LINES, back, "\r"]
+        self._stream.write("".join(parts))
         self._stream.flush()
         self._lines, self._painted_at = list(lines), size
-
-    def _rows_taken(self) -> int:
-        """How many rows the painted lines take by now: a terminal that became narrower has broken long ones."""
-        columns, rows = self.size
-        taken = sum(max(1, -(-len(_STYLE.sub("", each)) // columns)) for each in self._lines)
-        return min(taken, rows - 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
+from hashlib import blake2b
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -69,6 +71,11 @@ class Job:
     """Why everybody waits at this moment, if they do."""
     also: Mapping[str, object] = field(default_factory=dict)
     """Settings to tell of that do not matter: another session may have others."""
+
+    def run_id(self, started_at: float) -> str:
+        """What tells a run that began then from others, the same in all its sessions: twelve hexadecimal digits."""
+        known = [started_at, self.settings, list(self.intake.labels)]
+        return blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,7 +255,7 @@ class Uploader:
                 folder = stack.enter_context(RunFolder.claim(folder_path, fresh=fresh))
                 standing = await take_up(folder, job, terms)
                 if not isinstance(standing, Standing):
-                    finished_before(standing)
+                    finished_before(standing, job.run_id(standing["started_at"]))
                     return standing
                 self._shared.pace.remember(standing.recent)
                 self._users.remember(standing.busy, standing.busy_until, self._clock.now())

@@ -91,9 +91,11 @@ def test_the_id_is_the_same_in_all_sessions(out: Path, caplog: pytest.LogCapture
 def test_a_finished_run_is_not_sent_again(out: Path, caplog: pytest.LogCaptureFixture) -> None:
     """That is told as what it is."""
     deliver(devices(3), out)
+    begun = caplog.records[-1].__dict__["run_id"]
     caplog.clear()
     deliver(devices(3), out)
     assert ["finished_before"] == events(caplog)
+    assert begun == caplog.records[-1].__dict__["run_id"]
     assert 3 == fields_of(caplog, "finished_before")[0]["counts"]["accepted"]
 
 

@@ -97,13 +97,52 @@ def test_a_run_that_goes_on_or_replaces_another_says_so(tmp_path: Path, capsys: 
 
 
 def test_quiet_runs_and_runs_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Quiet says nothing, JSON progress nothing but JSON, --json puts the summary on standard output."""
-    assert ([], "") == shown(tmp_path / "a.run", capsys, quiet=True)
+    """JSON progress is nothing but JSON, to its end; --json puts the summary on standard output."""
     lines, said = shown(tmp_path / "b.run", capsys, "json", as_json=True)
-    assert 4 == orjson.loads(lines[-1])["read"]
+    last = orjson.loads(lines[-1])
+    assert (4, 1, True) == (last["read"], last["exit_code"], last["finished"])
     assert 4 == orjson.loads(said)["counts"]["read"]
     lines, said = shown(tmp_path / "b.run", capsys, "json", as_json=True)
-    assert ([], 4) == (lines, orjson.loads(said)["counts"]["read"])
+    (again,) = map(orjson.loads, lines)
+    assert (4, 1, 3) == (again["read"], again["exit_code"], again["accepted"])
+    assert last.keys() > again.keys()
+    assert 4 == orjson.loads(said)["counts"]["read"]
+    assert 1 == len(shown(tmp_path / "b.run", capsys, "json", quiet=True)[0])
+    assert ([], "") == shown(tmp_path / "c.run", capsys, "json", devices(3), quiet=True)
+
+
+def test_quiet_says_only_what_went_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Why rows failed, and where they are, each time it is asked; nothing where nothing failed."""
+    out = tmp_path / "a.run"
+    for _ in range(2):
+        lines, said = shown(out, capsys, quiet=True)
+        assert "  1 invalid: " in lines[0]
+        assert (3, f"Failed rows: {out / 'dead-letter.ndjson'}", "") == (len(lines), lines[-1], said)
+    assert ([], "") == shown(tmp_path / "b.run", capsys, rows=devices(3), quiet=True)
+
+
+def test_the_last_line_of_json_tells_how_fast_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Over the last seconds, as all lines do."""
+
+    async def rows() -> AsyncIterator[Mapping[str, object]]:
+        for number in range(300):
+            yield device(number)
+            await asyncio.sleep(0.1)
+
+    lines, _ = shown(tmp_path / "x.run", capsys, "json", rows())
+    *_, before, last = map(orjson.loads, lines)
+    assert 300 == last["accepted"]
+    assert 9 < before["per_second"] < 11
+    assert 9 < last["per_second"] < 11
+
+
+def test_names_cannot_speak_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a file is called is shown, and not obeyed."""
+    name = "ev\x1b]0;pwned\x07.run"
+    for quiet in (False, False, True):
+        lines, _ = shown(tmp_path / name, capsys, quiet=quiet)
+        assert any("ev\\x1b]0;pwned\\x07.run" in line for line in lines)
+        assert not any("\x1b" in line or "\x07" in line for line in lines)
 
 
 def test_what_is_found_later_is_told_while_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,15 +75,17 @@ def test_others_are_told_without_what_they_fill_in(stream: io.StringIO) -> None:
     except KeyError:
         others.exception("cannot handle %s", "user-1")
     others.error("task failed\nuser-1")
+    others.error("GET https://h/x%20y?token=s3cret for user-1")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.warn("user-1 is odd", ResourceWarning, stacklevel=1)
+        warnings.warn("100% of user-1 is odd", ResourceWarning, stacklevel=1)
     said = lines(stream)
-    assert [("cannot handle %s", "KeyError"), ("(not told)", None)] == [
-        (line["message"], line.get("error")) for line in said[:2]
+    assert [("cannot handle %s", "KeyError"), *[("(not told)", None)] * 3] == [
+        (line["message"], line.get("error")) for line in said
     ]
-    assert ["aiohttp.server", "aiohttp.server", "py.warnings"] == [line["logger"] for line in said]
+    assert [*["aiohttp.server"] * 3, "py.warnings"] == [line["logger"] for line in said]
     assert "user-1" not in stream.getvalue()
+    assert "s3cret" not in stream.getvalue()
 
 
 @given(message=st.text(), fields=st.dictionaries(st.text(), st.text() | st.integers(0, 10) | st.none()))
@@ -120,6 +122,23 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strea
     assert ["run_begun", "run_ended", "next"] == [line["event"] for line in said]
     assert said[-1]["command"].endswith("a.csv.sandbox.run/dead-letter.ndjson --sandbox")
     assert 1 == len({line["run_id"] for line in said})
+    assert 1 == run(["upload", str(source), "--sandbox", "--log-json"], monkeypatch, stream)
+    again = lines(stream)[len(said) :]
+    assert [("finished_before", said[0]["run_id"]), ("next", said[0]["run_id"])] == [
+        (line["event"], line["run_id"]) for line in again
+    ]
+
+
+def test_what_stops_a_run_is_told_as_the_run_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: io.StringIO
+) -> None:
+    """So that whoever looks for a run's lines finds why it ended."""
+    source = tmp_path / "a.csv"
+    rows = "".join(f"user-{number},device-{number},fridge,token\n" for number in range(20))
+    source.write_text("customer_id,device_id,platform,push_id\n" + rows, encoding="utf-8")
+    assert 3 == run(["upload", str(source), "--sandbox", "--log-json", "--max-failures", "2"], monkeypatch, stream)
+    said = {line["event"]: line["run_id"] for line in lines(stream)}
+    assert said["error"] == said["run_begun"] is not None
 
 
 def test_what_ends_the_command_is_json_too(

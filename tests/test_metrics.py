@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import os
 import stat
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +26,6 @@ from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     import httpx
 
@@ -201,6 +202,42 @@ def test_a_place_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere" / "m.prom", tmp_path):
         with pytest.raises(ConfigError, match="the metrics cannot be written to"):
             MetricsFile(path)
+
+
+def test_what_is_no_file_is_refused_and_stays(tmp_path: Path) -> None:
+    """A file in the place of a device, a pipe or a folder would be the end of it."""
+    pipe, socket, link = tmp_path / "pipe", tmp_path / "socket", tmp_path / "link"
+    os.mkfifo(pipe)
+    os.mknod(socket, stat.S_IFSOCK | 0o600)
+    link.symlink_to(pipe)
+    for path in (pipe, socket, link, Path(os.devnull)):
+        with pytest.raises(ConfigError, match="a device, a pipe or a socket"):
+            MetricsFile(path)
+    with pytest.raises(ConfigError, match="it is a folder"):
+        MetricsFile(tmp_path)
+    assert {"pipe", "socket", "link"} == {each.name for each in tmp_path.iterdir()}
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_pipe_that_comes_while_a_run_goes_on_stays(tmp_path: Path) -> None:
+    """It is looked at each time."""
+    metrics, _ = upload(devices(1), tmp_path)
+    metrics.path.unlink()
+    os.mkfifo(metrics.path)
+    metrics.write()
+    assert "a device, a pipe or a socket" in (metrics.trouble or "")
+    assert ["crm.prom"] == [each.name for each in tmp_path.iterdir() if each.name.startswith((".", "crm"))]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    """It stays a link; what it leads to is replaced as a whole, or made, with the label of the name that was given."""
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "numbers"
+    (tmp_path / "crm.prom").symlink_to(target)
+    upload(devices(1), tmp_path)
+    assert (tmp_path / "crm.prom").is_symlink()
+    assert 'moe_bulk_rows_total{status="accepted",upload="crm"} 1.0' in target.read_text(encoding="utf-8")
+    assert [target] == list(target.parent.iterdir())
 
 
 def test_a_place_that_goes_away_is_told_and_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def shown(view: RunView, mode: Mode, stream: Stream, seconds: float, columns: in
 
     async def watch() -> None:
         screen = Screen(stream, lambda: os.terminal_size((columns, 24)))
-        task = asyncio.create_task(show(view, mode, stream, screen, lambda: 1_700_000_000.0))
+        task = asyncio.create_task(show(Meter(view), mode, stream, screen, lambda: 1_700_000_000.0))
         await asyncio.sleep(seconds)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

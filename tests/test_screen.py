@@ -6,6 +6,7 @@ import io
 import os
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,21 +14,27 @@ from hypothesis import strategies as st
 
 from moe_bulk.screen import USUAL, Screen, size_of
 
-WORDS = re.compile(r"\x1b\[(\d*)([A-Za-z])|(.)", re.DOTALL)
+WORDS = re.compile(r"\x1b\[(\??\d*)([A-Za-z])|(.)", re.DOTALL)
 
 
 @dataclass
 class Terminal:
-    """A terminal as far as it is used: it breaks long lines, and scrolls."""
+    """A terminal as far as it is used: it breaks long lines, scrolls, and knows which rows are one line, as tmux does.
+
+    `told` is how many columns it says that it has; tmux says so a while after it has changed.
+    """
 
     columns: int = 40
     lines: int = 10
     ready: bool = True
     rows: list[str] = field(default_factory=lambda: [""])
+    goes_on: list[bool] = field(default_factory=lambda: [False])
     y: int = 0
     x: int = 0
     writes: int = 0
     styled: bool = False
+    breaks: bool = True
+    told: int = 40
 
     def write(self, text: str) -> int:
         """Obey what is written."""
@@ -35,48 +42,75 @@ class Terminal:
         self.writes += 1
         for number, order, character in WORDS.findall(text):
             if order:
-                self._obey(order, int(number or 0))
+                self._obey(order, number)
             elif character == "\n":
                 self.y, self.x = self.y + 1, 0
             elif character == "\r":
                 self.x = 0
             else:
                 self._put(character)
-            self.rows += [""] * (self.y + 1 - len(self.rows))
+            self._fill()
         return len(text)
 
-    def _obey(self, order: str, number: int) -> None:
+    def _fill(self) -> None:
+        missing = self.y + 1 - len(self.rows)
+        self.rows += [""] * missing
+        self.goes_on += [False] * missing
+
+    def _obey(self, order: str, number: str) -> None:
         match order:
             case "A":
                 top = max(0, len(self.rows) - self.lines)  # what has scrolled away is out of reach
-                self.y = max(top, self.y - number)
+                self.y = max(top, self.y - int(number))
             case "K":
                 self.rows[self.y] = self.rows[self.y][: self.x]
             case "J":
                 self.rows[self.y] = self.rows[self.y][: self.x]
-                del self.rows[self.y + 1 :]
+                self.rows[self.y + 1 :] = [""] * len(self.rows[self.y + 1 :])
             case "M":
-                del self.rows[self.y : self.y + number]
-                self.rows += [""] * (self.y + 1 - len(self.rows))
+                del self.rows[self.y : self.y + int(number)]
+                del self.goes_on[self.y : self.y + int(number)]
             case "m":
                 self.styled = True
+            case "h" | "l":
+                assert "?7" == number
+                self.breaks = order == "h"
             case _:
                 raise AssertionError(order)
 
     def _put(self, character: str) -> None:
+        if self.x == self.columns and not self.breaks:
+            self.x -= 1
         if self.x == self.columns:
+            self.goes_on[self.y] = True
             self.y, self.x = self.y + 1, 0
-            self.rows += [""] * (self.y + 1 - len(self.rows))
+            self._fill()
         row = self.rows[self.y].ljust(self.x)
         self.rows[self.y] = row[: self.x] + character + row[self.x + 1 :]
         self.x += 1
 
-    def become(self, columns: int) -> None:
-        """Be resized: what no longer fits is broken, as most terminals do."""
-        self.columns = columns
-        broken = [row[at : at + columns] for row in self.rows for at in range(0, max(1, len(row)), columns)]
-        self.y += len(broken) - len(self.rows)
-        self.rows = broken
+    def become(self, columns: int, *, told: bool = True) -> None:
+        """Be resized: rows that are one line are broken anew; the cursor stays where it was in its line."""
+        begins = self.y
+        while begins and self.goes_on[begins - 1]:
+            begins -= 1
+        ahead = sum(len(row) for row in self.rows[begins : self.y]) + self.x
+        joined: list[tuple[int, str]] = []
+        for number, row in enumerate(self.rows):
+            if number and self.goes_on[number - 1]:
+                joined[-1] = (joined[-1][0], joined[-1][1] + row)
+            else:
+                joined.append((number, row))
+        self.rows, self.goes_on, self.columns = [], [], columns
+        for number, line in joined:
+            if number == begins:
+                self.y, self.x = len(self.rows) + ahead // columns, ahead % columns
+            pieces = [line[at : at + columns] for at in range(0, max(1, len(line)), columns)]
+            self.rows += pieces
+            self.goes_on += [True] * (len(pieces) - 1) + [False]
+        self._fill()
+        if told:
+            self.told = columns
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -87,7 +121,7 @@ class Terminal:
 
     def screen(self) -> Screen:
         """What paints on it."""
-        return Screen(self, lambda: os.terminal_size((self.columns, self.lines)))
+        return Screen(self, lambda: os.terminal_size((self.told, self.lines)))
 
     @property
     def shown(self) -> list[str]:
@@ -162,6 +196,36 @@ def test_a_terminal_that_is_resized(columns: int) -> None:
     assert ["above", "new"] == terminal.shown
 
 
+@pytest.mark.parametrize("columns", [5, 8, 13, 80])
+def test_a_terminal_that_tells_late_how_wide_it_is(columns: int) -> None:
+    """Tmux breaks lines at once and tells a while later: what is painted in between leaves nothing behind."""
+    terminal = Terminal(columns=40, lines=20)
+    screen = terminal.screen()
+    screen.say("above")
+    screen.paint(["x" * 39, "y" * 20])
+    terminal.become(columns, told=False)
+    screen.paint(["z" * 39, "y" * 20])
+    terminal.become(columns)
+    screen.paint(["new"])
+    assert "abovenew" == "".join(terminal.shown)
+
+
+def test_what_stays_the_same_is_painted_anew_in_another_width() -> None:
+    """What the terminal has broken is mended even where there is nothing new to tell."""
+    terminal = Terminal(columns=20, told=20)
+    screen = terminal.screen()
+    screen.paint(["x" * 19])
+    terminal.become(10)
+    terminal.become(20)
+    terminal.become(10)
+    screen.paint(["x" * 9])
+    terminal.become(5)
+    screen.paint(["x" * 4])
+    terminal.become(20)
+    screen.paint(["x" * 4])
+    assert ["x" * 4] == terminal.shown
+
+
 def test_a_low_terminal_shows_what_it_has_room_for() -> None:
     """No more lines are painted than can be replaced."""
     terminal = Terminal(lines=3)
@@ -181,7 +245,7 @@ SAID = st.tuples(st.just("say"), st.lists(SHORT, max_size=1))
 @given(steps=st.lists(st.one_of(PAINTED, SAID), max_size=20))
 def test_texts_and_the_last_picture_are_what_is_shown(steps: list[tuple[str, list[str]]]) -> None:
     """Always: everything that was said, in order, and below it the last picture; nothing else."""
-    terminal = Terminal(columns=20, lines=8)
+    terminal = Terminal(columns=20, told=20, lines=8)
     screen = terminal.screen()
     said: list[str] = []
     picture: list[str] = []
@@ -192,6 +256,32 @@ def test_texts_and_the_last_picture_are_what_is_shown(steps: list[tuple[str, lis
             screen.say("".join(lines))
             said.append("".join(lines))
     assert "\n".join([*said, *picture]).rstrip("\n").split("\n") == terminal.shown
+
+
+RESIZED = st.tuples(st.just("become"), st.integers(4, 40))
+TOLD = st.tuples(st.just("tell"), st.none())
+
+
+@given(steps=st.lists(st.one_of(PAINTED, SAID, RESIZED, TOLD), max_size=20))
+def test_nothing_is_left_behind_whenever_it_is_resized(steps: list[tuple[str, Any]]) -> None:
+    """Always: once the terminal has told its size, all that was said stands there, and the last picture; nothing else.
+
+    As long as there are rows enough: a tmux that becomes narrower pushes the topmost out of everybody's reach.
+    """
+    terminal = Terminal(columns=20, told=20, lines=500)
+    screen = terminal.screen()
+    said: list[str] = []
+    for what, given_ in steps:
+        if what == "paint":
+            screen.paint([each[: terminal.told - 1] for each in given_])
+        elif what == "say":
+            screen.say("".join(given_))
+            said += given_
+        else:
+            terminal.become(given_ or terminal.columns, told=what == "tell")
+    terminal.become(terminal.columns)
+    screen.paint(["one", "two"])
+    assert "".join([*said, "one", "two"]) == "".join(terminal.shown)
 
 
 def test_a_stream_that_is_no_terminal_has_the_usual_size() -> None:

@@ -10,9 +10,11 @@ from cyclopts import CycloptsError
 
 from moe_bulk.cli import audit, check, completion, config, doctor, presets, report, sandbox, upload
 from moe_bulk.cli.app import app
+from moe_bulk.cli.complaint import told_of
 from moe_bulk.cli.configuration import configured
 from moe_bulk.errors import AGAIN, MoeBulkError, RunStopped
 from moe_bulk.jsonlog import installed
+from moe_bulk.page import visible
 from moe_bulk.streams import Unbreakable, let_go_of, open_standard_streams
 
 if TYPE_CHECKING:
@@ -27,24 +29,19 @@ for _place, _room in enumerate(COMMANDS):  # in the order in which they are need
 
 def _complain(error: Exception) -> None:
     """Say what ended the command: in a line for people, or in one of the log; a bug of ours with where it is."""
-    import traceback  # noqa: PLC0415
-
     foreseen = isinstance(error, MoeBulkError)
     if installed():
         from moe_bulk.chronicle import said_of, tell  # noqa: PLC0415
 
-        where = (
-            [] if foreseen else [f"{each.filename}:{each.lineno}" for each in traceback.extract_tb(error.__traceback__)]
-        )
-        code = error.exit_code if isinstance(error, MoeBulkError) else RunStopped.exit_code
-        fields = {"error": type(error).__name__, "exit_code": code, "traceback": where}
-        tell(logging.ERROR, "error" if foreseen else "bug", said_of(error), fields)
+        tell(logging.ERROR, "error" if foreseen else "bug", said_of(error), told_of(error))
     elif foreseen:
-        Unbreakable(sys.stderr).say(f"moe-bulk: {error}")
+        Unbreakable(sys.stderr).say(f"moe-bulk: {visible(str(error))}")
         if isinstance(error, MoeBulkError) and error.service_said:
             Unbreakable(sys.stderr).say("What MoEngage said of it stands in the run's summary.json and page")
     else:
-        Unbreakable(sys.stderr).say("".join(traceback.format_exception(error)).rstrip())
+        import traceback  # noqa: PLC0415
+
+        Unbreakable(sys.stderr).say(visible("".join(traceback.format_exception(error)).rstrip()))
         Unbreakable(sys.stderr).say(f"moe-bulk: this should not happen, please report it. To go on, {AGAIN}")
 
 

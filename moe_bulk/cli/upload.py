@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from moe_bulk.cli.again import destination_words, next_steps
 from moe_bulk.cli.app import app, examples
+from moe_bulk.cli.complaint import as_last_line
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
 from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
@@ -60,10 +61,17 @@ def upload(
     del config  # read before the arguments were
     from moe_bulk.cli import loop  # noqa: PLC0415  --help needs no event loop
 
-    command = _Upload(tuple(source or ()), destination, pacing, reading, changes, output)
-    if pacing.check_first:
-        command.check_first()
-    return loop.run(command.carry_out())
+    command: list[_Upload] = []
+
+    def carry_out() -> int:
+        command.append(_Upload(tuple(source or ()), destination, pacing, reading, changes, output))
+        if pacing.check_first:
+            command[0].check_first()
+        return loop.run(command[0].carry_out())
+
+    if output.progress == "json" and not output.log_json:
+        return as_last_line(carry_out, lambda: command[0].run_id if command else None)
+    return carry_out()
 
 
 class _Upload:
@@ -80,6 +88,7 @@ class _Upload:
     ) -> None:
         if output.log_json:
             write_to(Unbreakable(sys.stderr), quiet=output.quiet)
+        self._display: Display | None = None
         self._sources = named_sources("upload", sources, reading)
         self._destination = destination
         self._reading = reading
@@ -99,6 +108,11 @@ class _Upload:
         self._metrics = _metrics(output.metrics_file)
         self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
         self._credentials = real_credentials(destination, may_ask="-" not in self._sources)
+
+    @property
+    def run_id(self) -> str | None:
+        """What tells its run from others, once there is one."""
+        return None if self._display is None else self._display.run_id
 
     def check_first(self) -> None:
         """Read it all before anything is sent; raises InputRefused where too many rows would fail."""
@@ -127,7 +141,9 @@ class _Upload:
             )
             plan = self._plan(credentials) if shown.verbose else ""
             manner = Manner(shown.progress, as_json=shown.json, quiet=shown.quiet, as_log=shown.log_json)
-            display = Display(uploader, manner, plan=plan, steps=next_steps(sys.argv), metrics=self._metrics)
+            display = self._display = Display(
+                uploader, manner, plan=plan, steps=next_steps(sys.argv), metrics=self._metrics
+            )
             try:
                 async with display:
                     summary = await uploader.run(

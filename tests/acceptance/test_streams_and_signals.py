@@ -105,6 +105,22 @@ def test_json_progress_is_json(tmp_path: Path, sandbox: Sandbox) -> None:
     assert [7] == [json.loads(line)["accepted"] for line in ended.err.splitlines()]
 
 
+def test_json_progress_ends_with_the_error(tmp_path: Path, sandbox: Sandbox) -> None:
+    """What stops a run, or keeps it from beginning, is a JSON line, too."""
+    upload = ["upload", "devices.csv", "--progress", "json"]
+    nothing = moe_bulk(upload, tmp_path, environment(sandbox))
+    (line,) = map(json.loads, nothing.err.splitlines())
+    assert (2, 2, "SourceError", None) == (nothing.code, line["exit_code"], line["error"], line["run_id"])
+    assert "devices.csv" in line["message"]
+
+    (tmp_path / "devices.csv").write_text("customer_id,device_id,platform,push_id\n" + "a,b,fridge,c\n" * 9)
+    ended = moe_bulk([*upload, "--max-failures", "2"], tmp_path, environment(sandbox))
+    *_, last, error = map(json.loads, ended.err.splitlines())
+    assert (3, 3, False) == (ended.code, last["exit_code"], last["finished"])
+    assert ("TooManyFailures", last["run_id"]) == (error["error"], error["run_id"])
+    assert "rows failed, more than --max-failures 2 allows" in error["message"]
+
+
 @pytest.mark.parametrize("wait", [0.0, 0.05, 0.1, 0.15, 0.2, 0.3])
 def test_an_early_interrupt_is_an_interrupt(tmp_path: Path, sandbox: Sandbox, wait: float) -> None:
     """Ctrl-C at any moment after the start ends with 130 and no traceback."""
