@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,31 +23,42 @@ if TYPE_CHECKING:
 MOST_WORKSPACES = 50
 """Workspaces that one task sends to at a time: each has connections and a run folder of its own."""
 
-_WAITING = 500
-"""Rows of a workspace that wait for it while others are read; then reading waits, too."""
+MOST_WAITING = 10_000
+"""Rows of a task that wait for their workspaces while others are read; then reading waits, too.
+
+They may be one slow workspace's alone, so that a fast one gets its rows for as long as memory allows.
+"""
 
 
 class _Lane:
     """One workspace's rows, from the partition to its upload."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, room: asyncio.Semaphore) -> None:
         self.name = name
+        self._room = room
         self.delivered: Delivered | None = None
         self.error: Exception | None = None
         streams: tuple[MemoryObjectSendStream[Fields], MemoryObjectReceiveStream[Fields]]
-        streams = anyio.create_memory_object_stream(_WAITING)
+        streams = anyio.create_memory_object_stream(math.inf)
         self._into, self._out = streams
 
     async def put(self, row: Fields) -> None:
         """One more row; where the upload has stopped, it stays unsent like all behind it."""
+        await self._room.acquire()
         try:
-            await self._into.send(row)
+            self._into.send_nowait(row)
         except anyio.BrokenResourceError:
+            self._room.release()
             self.error = self.error or SourceError("the upload ended before its rows did")
 
     def end(self) -> None:
         """There are no more."""
         self._into.close()
+
+    def close(self) -> None:
+        """Nobody reads any more, whether it had begun or not."""
+        self._into.close()
+        self._out.close()
 
     async def run(self, deliver: Deliver) -> None:
         """Deliver them; what goes wrong is this workspace's alone."""
@@ -55,9 +67,12 @@ class _Lane:
                 self.delivered = await deliver(self.name, self._rows())
             except Exception as error:  # noqa: BLE001  it is raised when the others have ended
                 self.error = error
+            for _ in range(self._out.statistics().current_buffer_used):
+                self._room.release()  # nobody takes these any more
 
     async def _rows(self) -> AsyncGenerator[Fields]:
         async for row in self._out:
+            self._room.release()
             yield row
 
 
@@ -68,6 +83,7 @@ async def divide(rows: AsyncIterator[Fields], column: str, deliver: Deliver) -> 
     or name no workspace, all stop, to be taken up again.
     """
     lanes: dict[str, _Lane] = {}
+    room = asyncio.Semaphore(MOST_WAITING)
     try:
         async with asyncio.TaskGroup() as group:
             async for row in rows:
@@ -75,7 +91,7 @@ async def divide(rows: AsyncIterator[Fields], column: str, deliver: Deliver) -> 
                 if not isinstance(name, str) or not name:
                     raise ConfigError(f"a row has no workspace in the column {column!r}: filter such rows out")
                 if (lane := lanes.get(name)) is None:
-                    lane = lanes[name] = _opened(name, len(lanes), column)
+                    lane = lanes[name] = _opened(name, len(lanes), column, room)
                     group.create_task(lane.run(deliver))
                 await lane.put(row)
             for lane in lanes.values():
@@ -84,19 +100,19 @@ async def divide(rows: AsyncIterator[Fields], column: str, deliver: Deliver) -> 
         raise errors.exceptions[0] from None
     finally:
         for lane in lanes.values():
-            lane.end()
+            lane.close()
     if stopped := [lane for lane in lanes.values() if lane.error is not None]:
         raise _error(stopped, len(lanes))
     return [lane.delivered for lane in lanes.values() if lane.delivered is not None]
 
 
-def _opened(name: str, others: int, column: str) -> _Lane:
+def _opened(name: str, others: int, column: str, room: asyncio.Semaphore) -> _Lane:
     if others >= MOST_WORKSPACES:
         raise ConfigError(
             f"a partition has rows for more than {MOST_WORKSPACES} workspaces: spread them over more partitions with "
             f"df.repartition(n, {column!r})"
         )
-    return _Lane(name)
+    return _Lane(name, room)
 
 
 def _error(stopped: list[_Lane], lanes: int) -> Exception:
