@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -63,9 +64,15 @@ def deliver(spark: SparkSession, devices: str, out: str, tasks: int) -> dict[str
         .option("order_by", "place")
         .save()
     )
-    summary = spark.read.text(f"{out}/sample/summary.json".replace("s3://", "s3a://"), wholetext=True).first()
+    summary = f"{out}/sample/summary.json"
+    if "://" in out:
+        row = spark.read.text(summary.replace("s3://", "s3a://"), wholetext=True).first()
+        text = row[0] if row else "{}"
+    else:  # a path of this host, while Spark would look for it in its default file system
+        text = Path(summary).read_text(encoding="utf-8")
     spark.stop()
-    return json.loads(summary[0]) if summary else {}
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 if __name__ == "__main__":

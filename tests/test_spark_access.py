@@ -67,7 +67,22 @@ def test_each_workspace_has_a_table(tmp_path: Path) -> None:
         ('[ACME]\napi_kye = "S3CR3T"', "ACME", "there is no 'api_kye'. Did you mean api_key"),
         ("[ACME]\nrate = 5", "ACME", "rate is text, in quotes"),
         ("[ACME]\napi_key = S3CR3T", "ACME", "it is no TOML"),
-        ('[ACME]\ndata_center = "01"', "ACME", "no API key"),
+        (
+            '[ACME]\ndata_center = "01"',
+            "ACME",
+            "workspaces.toml, [ACME]: there is no API key: give api_key_file, api_key_env or",
+        ),
+        (
+            '[ACME]\ndata_center = "01"\napi_key_env = "GONE"',
+            "ACME",
+            "[ACME]: no API key: the executor has no GONE in its environment",
+        ),
+        ('[ACME]\napi_key = "S3CR3T"', "ACME", "workspaces.toml, [ACME]: say where to send to: a data center"),
+        (
+            '[ACME]\ndata_center = "01"\napi_key = "S3CR3T"\nrate = "fast"',
+            "ACME",
+            "workspaces.toml, [ACME]: 'fast' is no rate",
+        ),
     ],
 )
 def test_a_wrong_table_is_told_without_its_secrets(tmp_path: Path, text: str, name: object, why: str) -> None:

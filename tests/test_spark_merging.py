@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
-from moe_bulk.spark.merging import Delivered, PartitionReport, merged
+from moe_bulk.spark.merging import Delivered, JobEnd, PartitionReport, merged
 from moe_bulk.spark.sampling import Sampler
 
 
@@ -49,10 +49,10 @@ def test_counts_add_up() -> None:
 
 def test_a_failed_job_says_that_it_knows_too_little() -> None:
     """Tasks that failed tell nothing; what they sent stands in their folders."""
-    found = merged("r", [PartitionReport(0, "r", (delivered(10),))], "1.0", missing=3, aborted=True)
+    found = merged("r", [PartitionReport(0, "r", (delivered(10),))], "1.0", JobEnd(3, aborted=True))
     assert (False, 3, 4) == (found["finished"], found["exit_code"], found["partitions"])
     assert "3 of its tasks told nothing: all numbers here are too low" in found["warnings"][0]
-    assert merged("r", [], "1.0", missing=1, aborted=True)["started_at"] is None
+    assert merged("r", [], "1.0", JobEnd(1, aborted=True))["started_at"] is None
     assert 0 == merged("r", [], "1.0")["counts"]["accepted"]
 
 
@@ -62,6 +62,9 @@ def test_rows_of_one_customer_in_several_partitions_are_warned_about() -> None:
     found = merged("r", [PartitionReport(0, "r", (one,)), PartitionReport(1, "r", (other,))], "1.0")
     assert [True, True] == [each.startswith("1 ") for each in found["warnings"]]
     assert 'add .repartition(n, "customer_id")' in found["warnings"][0]
+    reports = [PartitionReport(0, "r", (one,)), PartitionReport(1, "r", (other,))]
+    named = merged("r", reports, "1.0", JobEnd(together='"user.id"'))
+    assert 'add .repartition(n, "user.id") before' in named["warnings"][0]
     apart = (replace(one, workspace="A"), replace(other, workspace="B"))
     assert [] == merged("r", [PartitionReport(0, "r", apart)], "1.0")["warnings"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from moe_bulk.errors import ConfigError
 from moe_bulk.spark.merging import Delivered, PartitionReport
 from moe_bulk.spark.plan import end, plan
+from moe_bulk.spark.sampling import Sampler
 from moe_bulk.spark.shelf import open_shelf, refuse_other
 
 if TYPE_CHECKING:
@@ -54,6 +56,17 @@ def test_the_end_is_a_summary_and_nobody_sends_any_more(tmp_path: Path, caplog: 
     summary = json.loads((tmp_path / "r/summary.json").read_text())
     assert (True, 3) == (summary["finished"], summary["counts"]["accepted"])
     assert f"{tmp_path}/r: late rows" in caplog.messages
+
+
+def test_warnings_name_the_columns_that_there_are(tmp_path: Path) -> None:
+    """Who is named by another column is not helped by the usual one."""
+    made = plan({"out": str(tmp_path), "run_id": "r", "preset": "onesignal"}, (), overwrite=False, stream=False)
+    sampler = Sampler()
+    sampler.add("a customer")
+    done = replace(DONE, workspace=None, customers=sampler.sample())
+    told = end(made, [PartitionReport(number, "r", (done,)) for number in range(2)], 2)
+    assert told is not None
+    assert '.repartition(n, "external_user_id")' in told["warnings"][0]
 
 
 def test_a_batch_that_nobody_told_of_leaves_no_summary(tmp_path: Path) -> None:

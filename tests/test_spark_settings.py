@@ -162,6 +162,21 @@ def test_a_pace_may_stand_in_a_file_of_the_executors(tmp_path: Path) -> None:
     assert "S3CR3T" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, '"customer_id"'),
+        ({"column.customer_id": "user.id"}, '"user.id"'),
+        ({"preset": "onesignal"}, '"external_user_id"'),
+        ({"preset": "moengage-export"}, 'coalesce("customer_id", "uid")'),
+        ({"workspace_column": "brand", "workspaces_file": "/w"}, '"brand", "customer_id"'),
+    ],
+)
+def test_what_keeps_a_customer_s_rows_together(said: dict[str, str], expected: str) -> None:
+    """In the columns that there are."""
+    assert expected == read_options({"out": "/a", **said}).together
+
+
 def test_a_secret_travels_to_the_tasks_and_is_told_by_nobody() -> None:
     """It is pickled, because a task has to have it; no repr shows it."""
     said = {"out": "/a", "api_key_secret": "S3CR3T", "pace_secret": "redis://:S3CR3T@host/0"}

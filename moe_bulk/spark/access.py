@@ -122,8 +122,16 @@ class Workspaces:
                 )
             if not isinstance(value, str):
                 raise ConfigError(f"{self._path}, [{name}]: {entry} is text, in quotes")
-        said: dict[str, str] = dict(table)
-        key = said.get("api_key") or _key(said.get("api_key_file"), said.get("api_key_env", ""), self._environ)
+        try:
+            return self._read(name, dict(table))
+        except ConfigError as error:
+            raise ConfigError(f"{self._path}, [{name}]: {error}") from None
+
+    def _read(self, name: str, said: Mapping[str, str]) -> Workspace:
+        key, file, variable = (said.get(entry) for entry in ("api_key", "api_key_file", "api_key_env"))
+        if not (key or file or variable):
+            raise ConfigError("there is no API key: give api_key_file, api_key_env or api_key")
+        key = key or _key(file, variable or "", self._environ)
         credentials = Credentials(
             name, key.strip(), data_center=said.get("data_center"), base_url=said.get("base_url", "")
         )

@@ -55,6 +55,11 @@ class _Lane:
         """There are no more."""
         self._into.close()
 
+    def close(self) -> None:
+        """Nobody reads any more, whether it had begun or not."""
+        self._into.close()
+        self._out.close()
+
     async def run(self, deliver: Deliver) -> None:
         """Deliver them; what goes wrong is this workspace's alone."""
         with self._out:
@@ -95,7 +100,7 @@ async def divide(rows: AsyncIterator[Fields], column: str, deliver: Deliver) -> 
         raise errors.exceptions[0] from None
     finally:
         for lane in lanes.values():
-            lane.end()
+            lane.close()
     if stopped := [lane for lane in lanes.values() if lane.error is not None]:
         raise _error(stopped, len(lanes))
     return [lane.delivered for lane in lanes.values() if lane.delivered is not None]

@@ -96,10 +96,21 @@ class JobSummary(TypedDict):
     parts: list[Part]
 
 
-def merged(
-    run: str, reports: Sequence[PartitionReport], version: str, *, missing: int = 0, aborted: bool = False
-) -> JobSummary:
-    """One summary of all that the tasks told; `missing` of them told nothing, where the job was aborted."""
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job ended: `missing` of its tasks told nothing, where it was aborted."""
+
+    missing: int = 0
+    aborted: bool = False
+    together: str = '"customer_id"'
+    """By what its rows are repartitioned so that each customer's stay together."""
+
+
+_COMMITTED = JobEnd()
+
+
+def merged(run: str, reports: Sequence[PartitionReport], version: str, end: JobEnd = _COMMITTED) -> JobSummary:
+    """One summary of all that the tasks told."""
     parts = [
         (report.partition, each)
         for report in sorted(reports, key=lambda each: each.partition)
@@ -113,17 +124,17 @@ def merged(
         "format": FORMAT,
         "version": version,
         "run": run,
-        "finished": not aborted,
-        "exit_code": 3 if aborted else max((each.exit_code for each in done), default=0),
+        "finished": not end.aborted,
+        "exit_code": 3 if end.aborted else max((each.exit_code for each in done), default=0),
         "started_at": min((each.started_at for each in done), default=None),
         "ended_at": max((each.ended_at for each in done), default=None),
-        "partitions": len(reports) + missing,
+        "partitions": len(reports) + end.missing,
         "counts": dict(counts),
         "requests": sum(each.requests for each in done),
         "retries": sum(each.retries for each in done),
         "pauses": sum(each.pauses for each in done),
         "failures": _failures(done),
-        "warnings": [*_unfinished(missing, aborted=aborted), *_order(done), *_said(reports)],
+        "warnings": [*_unfinished(end), *_order(done, end.together), *_said(reports)],
         "parts": [_part(partition, each) for partition, each in parts],
     }
 
@@ -151,23 +162,23 @@ def _failures(done: Iterable[Delivered]) -> list[Cause]:
     return sorted(found.values(), key=lambda failure: -failure["count"])[:MOST_FAILURES]
 
 
-def _unfinished(missing: int, *, aborted: bool) -> list[str]:
-    if not aborted:
+def _unfinished(end: JobEnd) -> list[str]:
+    if not end.aborted:
         return []
     told = (
-        f"the job failed, and {missing:,} of its tasks told nothing: all numbers here are too low. What was sent "
+        f"the job failed, and {end.missing:,} of its tasks told nothing: all numbers here are too low. What was sent "
         "stands in the partitions' own folders. The same write with the same run_id goes on where they stopped"
     )
     return [told]
 
 
-def _order(done: Sequence[Delivered]) -> list[str]:
+def _order(done: Sequence[Delivered], together: str) -> list[str]:
     """What can be known of rows whose order nobody kept, because they stood in several partitions."""
     told = []
     if (customers := _shared((each.workspace, each.customers) for each in done)).keys:
         told.append(
             f"{customers} customers have rows in several partitions, where nobody keeps their order nor MoEngage's "
-            'limits per user: add .repartition(n, "customer_id") before .sortWithinPartitions(…)'
+            f"limits per user: add .repartition(n, {together}) before .sortWithinPartitions(…)"
         )
     if (keys := _shared((each.workspace, each.keys) for each in done)).keys:
         told.append(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from moe_bulk.spark.attempts import is_alone_name
-from moe_bulk.spark.merging import SUMMARY, merged
+from moe_bulk.spark.merging import SUMMARY, JobEnd, merged
 from moe_bulk.spark.rules import refuse_overwrite
 from moe_bulk.spark.settings import read_options
 from moe_bulk.spark.shelf import mark, open_shelf
@@ -60,7 +60,8 @@ def end(plan: Plan, reports: Sequence[PartitionReport], tasks: int, *, aborted: 
     run = next((report.run for report in reports), plan.settings.run_id)
     if run is None:
         return None
-    summary = merged(run, reports, version(), missing=tasks - len(reports), aborted=aborted)
+    how = JobEnd(tasks - len(reports), aborted, plan.settings.together)
+    summary = merged(run, reports, version(), how)
     shelf = open_shelf(plan.settings.out)
     if not aborted:
         _release(shelf, run, reports)

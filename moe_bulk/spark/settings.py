@@ -101,6 +101,13 @@ class Settings:
         preset = self.columns.in_use
         return (preset.columns.get("customer_id") if preset is not None else None) or ("customer_id",)
 
+    @property
+    def together(self) -> str:
+        """By what a DataFrame is repartitioned so that a customer's rows stay together, as a program says it."""
+        names = ", ".join(f'"{each}"' for each in self.customer_columns)
+        customer = f"coalesce({names})" if len(self.customer_columns) > 1 else names
+        return f'"{self.access.column}", {customer}' if self.access.column is not None else customer
+
 
 def read_options(options: Mapping[str, str], names: Collection[str] = ()) -> Settings:
     """Read the options of a write of columns with these names. Raises ConfigError, which says what to write instead."""
