@@ -295,9 +295,9 @@ class Run:
 
     def _report(self, summary: Summary) -> None:
         """Write the page; a run that is over does not fail because of it."""
-        from moe_bulk.report import Told, document  # noqa: PLC0415  not before it is needed
+        try:  # of a run of days, the package may have been replaced meanwhile: then not even the import works
+            from moe_bulk.report import Told, document  # noqa: PLC0415  not before it is needed
 
-        try:
             page = document(Told(summary, self.tally.timeline, self.tally.latency, self.folder))
             self._folder.write_report(page.encode())
         except Exception as error:  # noqa: BLE001  whatever it is: all else is written

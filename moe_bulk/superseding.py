@@ -61,9 +61,13 @@ class Portions(NamedTuple):
     """How much is done at once: the bounds of time and memory."""
 
     letters: int = 50_000
-    """That are looked at in one reading of the results: some 50 MB."""
+    """That are looked at in one reading of the results at most: some 50 MB."""
     lines: int = 1000
     """Of results that are read, or left out, together; and lines or letters until `stopping` is asked again."""
+    few: int = 12_500
+    """That may always be looked at in one reading."""
+    readings: int = 8
+    """That are no trouble: rather than more of them, more letters are looked at in each."""
 
 
 PORTIONS: Final = Portions()
@@ -203,6 +207,7 @@ class _Superseding:
         self._stopping = stopping
         self._portions = portions
         self._blocks: list[_Block] = []
+        self._failed = 0
         # Letters stand in the order in which their results were written, or already in that of the input.
         self._as_settled = True
 
@@ -224,6 +229,7 @@ class _Superseding:
 
     def _survey_failure(self, block: _Block, result: Result) -> None:
         place = self._place(result.position)
+        self._failed += 1
         block.first, block.last = min(block.first, place), max(block.last, place)
         letter = self._letters.readline()
         if not letter.endswith(b"\n"):
@@ -233,7 +239,8 @@ class _Superseding:
     def _choose(self, after: int) -> list[_Failure]:
         """The next failures behind this place, in the order of the input, as many as make a chunk."""
         heap: list[_Failure] = []
-        most = self._portions.letters
+        portions = self._portions
+        most = min(portions.letters, max(portions.few, math.ceil(self._failed / portions.readings)))
         for block in self._blocks:
             if block.last <= after or (len(heap) == most and block.first > -heap[0].minus):
                 continue

@@ -7,6 +7,7 @@ import html
 import random
 import re
 import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -359,8 +360,18 @@ def test_a_page_that_cannot_be_made_does_not_fail_the_run(tmp_path: Path, monkey
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("moe_bulk.report.document", bug)
+    assert (0, ["report.html could not be written (RuntimeError): try moe-bulk report"]) == ended_with(
+        tmp_path / "x.run"
+    )
+    # as where the package was replaced while the run went on: what is imported late no longer fits
+    monkeypatch.setitem(sys.modules, "moe_bulk.report", None)
+    name = ModuleNotFoundError.__name__
+    assert (0, [f"report.html could not be written ({name}): try moe-bulk report"]) == ended_with(tmp_path / "y.run")
+
+
+def ended_with(out: Path) -> tuple[int, list[str]]:
+    """Deliver a few rows: the run's exit code, and what it warned of."""
     views: list[Any] = []
-    ended = deliver(devices(3), tmp_path / "x.run", watch=views.append)
+    ended = deliver(devices(3), out, watch=views.append)
     assert ended.summary is not None
-    assert 0 == ended.summary["exit_code"]
-    assert ["report.html could not be written (RuntimeError): try moe-bulk report"] == views[0].warnings
+    return ended.summary["exit_code"], views[0].warnings

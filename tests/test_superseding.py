@@ -250,7 +250,7 @@ def own_note(row: Result) -> bytes:
 @given(
     runs(),
     st.lists(st.integers(0, 100), max_size=14),
-    st.builds(Portions, st.sampled_from([5, 3, 2, 1]), st.sampled_from([4, 2, 1])),
+    st.builds(Portions, *map(st.sampled_from, ([5, 3, 2, 1], [4, 2, 1], [9, 2, 1], [3, 1]))),
 )
 def test_the_letters_are_those_of_a_plain_reading(rows: list[Result], draws: list[int], portions: Portions) -> None:
     """In any order of settling and with any portions: as if each letter were looked after by itself; twice as once."""
