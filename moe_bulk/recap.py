@@ -33,6 +33,8 @@ MEANINGS = {
     Status.SKIPPED: "left out by a filter or a preset",
 }
 
+FAR = 20
+"""So many times what was sent is no scale for it."""
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -122,17 +124,26 @@ def _options(summary: Summary) -> list[str] | None:
     return list(map(str, said)) if isinstance(said, list) else None
 
 
-def sparkline(bins: Sequence[Bin], limit: float, width: int = 60) -> str:
-    """Requests a second over time, one character for as much time as it takes; a full block is the limit."""
+def is_far_beyond(limit: float, peak: float) -> bool:
+    """True where a picture with the limit in it would show nothing of the requests, of which there were some."""
+    return 0 < peak < limit / FAR
+
+
+def sparkline(bins: Sequence[Bin], limit: float, width: int = 60) -> tuple[str, float]:
+    """Requests a second over time, one character for as much time as it takes, and how many a full block is.
+
+    That is the limit, where it is not far beyond all of them.
+    """
     if not bins:
-        return ""
+        return "", limit
     first, last = bins[0].at, bins[-1].at + bins[-1].seconds
     step = max((last - first) / width, bins[0].seconds)
     counts = [0] * (int((last - first) / step + 0.999))
     for each in bins:
         counts[min(int((each.at - first) / step), len(counts) - 1)] += each.requests
-    top = max(limit, *(count / step for count in counts))
-    return "".join(_BLOCKS[round(7 * count / step / top)] if count else " " for count in counts)
+    peak = max(counts) / step
+    top = peak if is_far_beyond(limit, peak) else max(limit, peak)
+    return "".join(_BLOCKS[round(7 * count / step / top)] if count else " " for count in counts), top
 
 
 def told(summary: Summary, folder: Path, bins: Sequence[Bin], notes: Sequence[str] = ()) -> list[str]:
@@ -171,10 +182,11 @@ def by_status(summary: Summary) -> list[tuple[str, int, str]]:
 
 def _over_time(summary: Summary, bins: Sequence[Bin]) -> list[str]:
     rate = summary["rate"]
-    line = sparkline(bins, rate["limit"] / rate["per"])
+    limit = rate["limit"] / rate["per"]
+    line, top = sparkline(bins, limit)
     if len(line) < 2:
         return []
-    explained = f"a full block is the limit, {rate['limit'] / rate['per']:,.1f} requests a second"
+    explained = f"a full block is {'the limit, ' if top == limit else ''}{top:,.1f} requests a second"
     return [*_fact("Over time", line), *_fact("", explained)]
 
 

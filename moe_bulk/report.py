@@ -251,11 +251,15 @@ def _throughput(
         f"Requests a second over time: at most {peak:,.1f} in a step, "
         f"{sum(each.requests for each in bins):,} in all; the limit is {limits[-1][1]:,.1f} a second"
     )
-    plot = Plot(label, "requests a second", _pieces(bins, first, again), bars=True, shades=shades, limit=limits)
+    beyond = recap.is_far_beyond(min(value for _, value in limits), peak)
+    line = [] if beyond else limits
+    plot = Plot(label, "requests a second", _pieces(bins, first, again), bars=True, shades=shades, limit=line)
     named = [("0", "first tries"), ("1", "retries")] if any(again) else [("0", "requests")]
-    caption = (
-        f"The limit is {rate['limit']:,} in any {rate['per']:g} s. It holds for whole windows: within one, single "
-        "seconds may be above the line, to catch up with what was not sent just before."
+    caption = f"The limit is {rate['limit']:,} in any {rate['per']:g} s. " + (
+        "That is far beyond what was sent, and not in the picture."
+        if beyond
+        else "It holds for whole windows: within one, single seconds may be above the line, to catch up with what was "
+        "not sent just before."
     )
     return [_figure(plot, [*named, *shaded], caption)]
 

@@ -113,10 +113,20 @@ def test_where_rows_went_is_told_where_nobody_noted_the_options() -> None:
 def test_requests_over_time_in_one_line() -> None:
     """A full block is the limit; time without requests is blank."""
     bins = [Bin(float(at), 1.0, requests=count) for at, count in ((0, 100), (1, 50), (3, 1))]
-    assert "█▅ ▁" == recap.sparkline(bins, 100.0)
-    assert "" == recap.sparkline([], 100.0)
+    assert ("█▅ ▁", 100.0) == recap.sparkline(bins, 100.0)
+    assert ("", 100.0) == recap.sparkline([], 100.0)
     long = [Bin(float(at), 1.0, requests=100) for at in range(1_000)]
-    assert "█" * 60 == recap.sparkline(long, 100.0)
+    assert "█" * 60 == recap.sparkline(long, 100.0)[0]
+
+
+def test_a_limit_far_beyond_is_no_scale() -> None:
+    """Of what is far below it nothing would be seen."""
+    bins = [Bin(float(at), 1.0, requests=count) for at, count in ((0, 100), (1, 50))]
+    assert ("▁▁", 2000.0) == recap.sparkline(bins, 2000.0)
+    assert ("█▅", 100.0) == recap.sparkline(bins, 2001.0)
+    said = summary(accepted=150)
+    said["rate"]["limit"], said["rate"]["per"] = 200_000, 60.0
+    assert "a full block is 100.0 requests a second" in "\n".join(recap.told(said, Path("x.run"), bins))
 
 
 def test_a_run_is_told_within_80_columns() -> None:

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from moe_bulk import cli
-from moe_bulk.config import Rate
+from moe_bulk.config import Network, Rate
 from moe_bulk.outcome import Attempt
 from moe_bulk.page import Markup
 from moe_bulk.report import Told, _short, document
@@ -94,6 +94,16 @@ def test_a_share_of_the_limit_is_told_of_runs_that_were_long_enough(seconds: flo
     given.summary["ended_at"] = EPOCH + seconds
     given.summary["rate"]["used_share"] = 0.5
     assert expected in text(document(given))
+
+
+def test_a_limit_far_beyond_is_not_in_the_picture(tmp_path: Path) -> None:
+    """Or nothing would be seen of the requests; the page says so."""
+    deliver(devices(300), tmp_path / "far.run", latency=20.0, network=Network(in_flight=2))
+    page = page_of(tmp_path / "far.run")
+    assert "That is far beyond what was sent, and not in the picture." in text(page)
+    assert 'class="limit"' not in page
+    deliver(devices(300), tmp_path / "near.run", rate=Rate(1_200, per=60))
+    assert 'class="limit"' in page_of(tmp_path / "near.run")
 
 
 def test_a_run_without_rows_has_a_page(tmp_path: Path) -> None:
