@@ -18,6 +18,7 @@ from moe_bulk.folders import names_in, open_folder
 from moe_bulk.latency import Latency
 from moe_bulk.naming import CHECKPOINT, REPORT, SUMMARY, default_out, looks_like_run
 from moe_bulk.page import visible
+from moe_bulk.recap import told
 from moe_bulk.report import Told, document
 from moe_bulk.tally import Tally
 from moe_bulk.timeline import Timeline
@@ -106,8 +107,8 @@ def look(folder: Path) -> Past:
         when = _saved_at(folder, checkpoint)
         saved = _summed_up(tally, checkpoint, when)
     if summary is not None and page is not None:
-        told = Told(summary, timeline, latency, folder)
-        return Past(told, page, saved, from_checkpoint=False, damage=damage, notes=damage)
+        all_told = Told(summary, timeline, latency, folder)
+        return Past(all_told, page, saved, from_checkpoint=False, damage=damage, notes=damage)
     if saved is None:
         raise ConfigError(
             f"{visible(str(folder))} tells nothing that can be shown: {'; '.join(notes) or 'its files are missing'}. "
@@ -115,8 +116,8 @@ def look(folder: Path) -> Past:
         )
     if "stopped" in saved:
         notes.append(f"not finished: the numbers are those of {moment(when)}, the last time it was saved")
-    told = Told(saved, timeline, latency, folder)
-    return Past(told, document(told), saved, from_checkpoint=True, damage=damage, notes=(*notes,))
+    all_told = Told(saved, timeline, latency, folder)
+    return Past(all_told, document(all_told), saved, from_checkpoint=True, damage=damage, notes=(*notes,))
 
 
 def _read(fd: int, name: str) -> bytes | None:
@@ -167,6 +168,7 @@ def _summary(
         return None, None
     try:
         summary = cast("Summary", orjson.loads(raw))
+        told(summary, folder, timeline.bins())
         return summary, document(Told(summary, timeline, latency, folder))
     except _DAMAGE:
         notes.append(f"{SUMMARY} is damaged: what is shown comes from {CHECKPOINT}")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 LOOK_LINES = 1_000
 """So often it is told how far the reading is."""
 
+_LINE = 1_000
+"""Characters of a contradiction that are told: a summary may hold anything."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -108,7 +110,8 @@ def audit(folder: Path, watch: Callable[[int, int], None] | None = None) -> Find
         said = past.told.summary if past is not None else None
         letters = stack.enter_context(Letters(IN_MEMORY))
         recount = stack.enter_context(Recount(IN_MEMORY, _window(said)))
-        since = said["rate"].get("counted_since", 0.0) if said is not None else 0.0
+        since = said["rate"].get("counted_since") if said is not None else None
+        since = since if isinstance(since, (int, float)) else 0.0
         _read_results(_watched(results, watch), recount, since, whole=past is not None and past.finished)
         _read_letters(folder, letters, recount)
         found = Comparison(past, recount, letters)
@@ -123,8 +126,8 @@ def audit(folder: Path, watch: Callable[[int, int], None] | None = None) -> Find
             found.lower_bound,
             tuple(found.compared),
             found.with_,
-            tuple(found.wrong),
-            tuple(found.notes),
+            tuple(visible(each[:_LINE]) for each in found.wrong),
+            tuple(visible(each[:_LINE]) for each in found.notes),
         )
 
 

@@ -12,6 +12,8 @@ import math
 import os
 from typing import TYPE_CHECKING
 
+import orjson
+
 from moe_bulk.axis import moment
 from moe_bulk.journal import DEAD_LETTER
 from moe_bulk.naming import CHECKPOINT, SUMMARY
@@ -48,7 +50,7 @@ class Comparison:
         self._letters = letters
         self._finished = past is not None and past.finished
         self.rate: RateUsed | None = past.told.summary["rate"] if past is not None else None
-        self.busiest = recount.busiest(self.rate["per"] if self.rate is not None else 60.0)
+        self.busiest = recount.busiest(self.rate["per"] if self.rate is not None and self.rate["per"] > 0 else 60.0)
         self.with_: str | None = None
         """The file that the lines were compared with."""
         self._compare()
@@ -64,7 +66,10 @@ class Comparison:
             self._files(past)
         if past is not None and (past.finished or not past.from_checkpoint):
             self.with_ = CHECKPOINT if past.from_checkpoint else SUMMARY
-            self._all(past.told.summary)
+            try:
+                self._all(past.told.summary)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+                self.wrong.append(f"{self.with_} is damaged: it cannot be compared with ({type(error).__name__})")
         else:
             self.lower_bound = True
         rate = self.rate
@@ -278,8 +283,12 @@ class Comparison:
             one, other = ({"started_at": facts["started_at"]} for facts in (one, other))
         self.compared += [name for name in one if name not in self.compared]
         for name, said in one.items():
-            if not _alike(other[name], said):
-                self._say(name, _plain(other[name]), _plain(said), CHECKPOINT)
+            if _alike(other[name], said):
+                continue
+            if isinstance(said, dict):  # it may hold more than numbers
+                self.wrong.append(f"{name}: {SUMMARY} tells something else than {CHECKPOINT}")
+            else:
+                self._say(name, other[name], visible(str(said))[:40], CHECKPOINT)
 
 
 def _facts(summary: Summary) -> dict[str, object]:
@@ -298,7 +307,7 @@ def _facts(summary: Summary) -> dict[str, object]:
         "rate.busiest_window": rate["busiest_window"],
         "rate.used_share": rate["used_share"],
         "rate.counted_since": rate.get("counted_since"),
-        "settings": summary.get("settings", {}),
+        "settings": {name: orjson.dumps(value) for name, value in summary.get("settings", {}).items()},
     }
 
 
@@ -309,12 +318,6 @@ def _alike(saved: object, said: object) -> bool:
     if isinstance(saved, float) and isinstance(said, (int, float)):
         return math.isclose(saved, said, rel_tol=1e-12, abs_tol=1.1e-4)
     return saved == said
-
-
-def _plain(said: object) -> str:
-    """A number as it is; what may hold more than numbers is not repeated."""
-    numbers = isinstance(said, (int, float)) or said is None
-    return str(said) if numbers else "something else"
 
 
 def _counted(said: Failures | None) -> str:

@@ -98,13 +98,13 @@ def busiest(summary: Summary) -> str | None:
 def rehearsed(summary: Summary, folder: Path) -> bool:
     """Whether it went to an embedded sandbox: the run knows; of older ones the folder's name tells."""
     known = summary.get("settings", {}).get("sandbox")
-    return known if isinstance(known, bool) else folder.name.endswith(".sandbox.run")
+    return known if isinstance(known, bool) else ".sandbox.run" in folder.name  # moved aside, it has a time behind it
 
 
 def again(summary: Summary, folder: Path) -> str:
     """What to type to send the dead letters again, to where they were sent before; a rehearsal's go to a sandbox."""
     words = _options(summary) or []
-    if rehearsed(summary, folder) and "--sandbox" not in words:
+    if rehearsed(summary, folder) and not any(word.partition("=")[0] == "--sandbox" for word in words):
         words = ["--sandbox", *words]
     return shlex.join(map(visible, ["moe-bulk", "upload", str(folder / "dead-letter.ndjson"), *words]))
 
@@ -197,7 +197,7 @@ def _failures(summary: Summary) -> list[str]:
         place = first_place(each, several=several(summary))
         said = f"{each['count']:,} {each['status']}: {visible(each['cause'])} (first: {place})"
         lines += _wrapped(said, "  ", "    ")
-        lines += _wrapped(f"{each['remedy'][:1].upper()}{visible(each['remedy'][1:])}", "    ", "    ")
+        lines += _wrapped(visible(f"{each['remedy'][:1].upper()}{each['remedy'][1:]}"), "    ", "    ")
     if len(failures) > CAUSES_SHOWN:
         lines.append(f"  and {len(failures) - CAUSES_SHOWN} more reasons: see summary.json")
     return lines

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moe_bulk import cli
@@ -202,6 +202,7 @@ CHANGED: list[tuple[Path_, Any]] = [
     (("failures", 0), None),
     (("settings", "workspace_id"), "other"),
     (("settings", "sandbox"), False),
+    (("settings", "constants"), {"platform": "iOS"}),
 ]
 """Fields of the summary, and what is done to each: a number is added, a text or None put in its place."""
 
@@ -242,6 +243,36 @@ def test_a_summary_that_was_changed(run: Path, resumed: Path, tmp_path: Path, ki
     assert 1 <= len(found.contradictions)
     told = "\n".join(found.lines())
     assert not any(word in told for word in ("user-", "device-", "token-", "toaster"))
+
+
+def paths(said: object, to: Path_ = ()) -> list[Path_]:
+    """Give all places in it."""
+    inside = said.items() if isinstance(said, dict) else enumerate(said) if isinstance(said, list) else ()
+    return [*([to] if to else []), *(path for name, each in inside for path in paths(each, (*to, name)))]
+
+
+JUNK = st.sampled_from([None, "x", "\x1b[31m", [], {}, [None], {"a": 1}, -1, 1e300, 2**63, True])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_summary_makes_it_stumble(
+    run: Path, untouched: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
+    """Whatever stands in it: audit says that it contradicts, or that all holds, and `report` shows what it can."""
+    summary = orjson.loads((untouched / "summary.json").read_bytes())
+    summary["failures"] *= data.draw(st.sampled_from([1, 9]))
+    path = data.draw(st.sampled_from(paths(summary)))
+    *to, name = path
+    inside = summary
+    for each in to:
+        inside = inside[each]
+    inside[name] = data.draw(JUNK)
+    (run / "summary.json").write_bytes(orjson.dumps(summary))
+    assert "\x1b" not in "".join(audit(run).lines())
+    assert cli.run(["report", str(run)]) in (0, 2)
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
 
 
 LINES_TELL = (
@@ -301,7 +332,7 @@ def test_a_run_without_any_answer(tmp_path: Path, known: bool) -> None:  # noqa:
     deliver([device(1, platform="toaster")] if known else [], out)
     assert audit(out).hold
     summary = orjson.loads((out / "summary.json").read_bytes())
-    summary["latency_ms"]["p50"] = 12.0
+    summary["latency_ms"] = dict.fromkeys(summary["latency_ms"], 12.0)
     (out / "summary.json").write_bytes(orjson.dumps(summary))
     assert "latency, p50: None ms in the results, 12.0 ms in the summary" in contradictions(out)
 

@@ -30,7 +30,7 @@ def summary(stopped: str | None = None, failures: int = 0, **counts: int) -> Sum
             "count": 1_000,
             "first_line": 7,
             "example": "a secret",
-            "remedy": "correct this, " * 12 + "then `moe-bulk upload`",
+            "remedy": "\x1bcorrect this, " * 12 + "then `moe-bulk upload`",
         }
         for number in range(failures)
     ]
@@ -88,6 +88,8 @@ def test_the_command_to_send_again_can_be_typed() -> None:
         ({"sandbox": True, "options": ["--sandbox"]}, "weekly.run", "--sandbox"),
         ({"sandbox": False, "options": []}, "x.sandbox.run", ""),
         ({"sandbox": "yes"}, "weekly.run", ""),
+        ({"sandbox": True, "options": ["--sandbox=true"]}, "weekly.run", "--sandbox=true"),
+        ({}, "a.csv.sandbox.run-2026-11-25T17-05-30Z", "--sandbox"),
         ({"sandbox": False, "options": ["--config", "my x.toml"]}, "weekly.run", "--config 'my x.toml'"),
         ({"options": ["$(x)", "\x1b"]}, "weekly.run", "'$(x)' '\\x1b'"),
         ({"options": "no list"}, "weekly.run", ""),
