@@ -81,7 +81,8 @@ class Destination:
 RATE = option("The workspace's limit: COUNT/min, COUNT/s or COUNT/6s.", "RATE", env="MOE_BULK_RATE")
 IN_FLIGHT = option("Requests on their way at most; by default found from the latency.", "N")
 TIMEOUT = option("How long one request may take, connecting included.", "TIME")
-PaceSaid: TypeAlias = Literal["host", "process"] | str  # noqa: PYI051  help and shells tell the names
+PACES = ("host", "process")
+"""What --pace takes beside URLs and files, for shells."""
 PACE = option(
     "For whom the limit holds together: host, your uploads here; process, this one alone; redis://HOST, all that name "
     "this Redis; or @FILE with such a URL.",
@@ -99,7 +100,7 @@ class Load:
     rate: Annotated[str, RATE] = "10000/min"
     in_flight: Annotated[int | None, IN_FLIGHT] = None
     timeout: Annotated[str, TIMEOUT] = "30s"
-    pace: Annotated[PaceSaid, PACE] = "host"
+    pace: Annotated[str, PACE] = "host"
 
 
 @Parameter(name="*", group=PACING)
@@ -108,7 +109,7 @@ class Pacing:
     """How fast, how patiently."""
 
     rate: Annotated[str, RATE] = "10000/min"
-    pace: Annotated[PaceSaid, PACE] = "host"
+    pace: Annotated[str, PACE] = "host"
     pace_fallback: Annotated[
         str | None,
         option("While that Redis is away, send an Nth of the limit; N uploads at most may be at work.", "share=N"),
@@ -147,10 +148,10 @@ class Input:
         Literal["strict", "basic"], option("All rules of the API, or only that the two ids are there.")
     ] = "strict"
     include_superseded: Annotated[
-        bool, option("Send dead letters again even where a later row of the device was accepted.")
+        bool, option("Take dead letters even where a later row of the device was accepted.")
     ] = False
     limit: Annotated[
-        int | None, option("Read so many rows at most, over all sessions; the run stays unfinished.", "N")
+        int | None, option("Read so many rows at most, over all sessions; an upload stays unfinished.", "N")
     ] = None
 
 

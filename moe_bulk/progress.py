@@ -39,7 +39,7 @@ REASONS: Mapping[Waits | None, str] = {
     Waits.LATENCY: "waiting for answers: no more requests may be in flight",
     Waits.PACE: "at the limit's pace",
     Waits.USER: "waiting for single users, who were sent 90 % of what MoEngage allows them",
-    Waits.ORDER: "in order: rows wait behind earlier ones of the same device, token or user",
+    Waits.ORDER: "in order: rows wait behind earlier ones of the same device, token or advertising id",
     Waits.RETRY: "waiting until rows that failed are due again",
     Waits.ANSWERS: "everything is sent: waiting for the last answers",
     Waits.ROWS: "waiting for rows from the source",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from contextlib import redirect_stdout
 
 from moe_bulk import cli
@@ -14,10 +15,10 @@ COMMANDS = [name for name in app if not name.startswith("-")]
 
 
 def said(command: str) -> str:
-    """What the command line says of a command; of itself, where it has no name."""
+    """What the command line says of a command, without needless spaces; of itself, where it has no name."""
     with redirect_stdout(io.StringIO()) as out:
         cli.run([*command.split(), "--help"])
-    return out.getvalue()
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r" +$", "", out.getvalue(), flags=re.MULTILINE))
 
 
 def main() -> None:

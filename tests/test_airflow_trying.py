@@ -52,6 +52,14 @@ def test_a_key_that_is_refused(sandbox: Sandbox) -> None:
     assert "wrong-key-of-somebody" not in said
 
 
+def test_a_redis_that_is_away(sandbox: Sandbox) -> None:
+    """What an upload would wait for in vain is tried, too, as `moe-bulk doctor` does."""
+    pytest.importorskip("redis")
+    well, said = try_account(lambda: account(sandbox, pace="redis://127.0.0.1:1"))
+    assert not well
+    assert "pace: redis://127.0.0.1:1/0: " in said
+
+
 def test_what_cannot_be_tried(sandbox: Sandbox) -> None:
     """A connection that lacks something, or options that make no sense, say so."""
 

@@ -128,6 +128,22 @@ def test_what_is_shown_is_a_settings_file(tmp_path: Path, capsys: pytest.Capture
     assert {"file", "default"} == {source for _, source, _ in again.values()}
 
 
+def test_a_secret_is_commented_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is printed can stand in a file as it is: without the password it would be another setting."""
+    monkeypatch.setenv("MOE_BULK_PACE", "redis://:s3cret@redis.internal")
+    assert 0 == cli.run(["config"])
+    told = capsys.readouterr().out
+    assert '# pace = "redis://***@redis.internal"' in told
+    assert "# environment MOE_BULK_PACE: a secret in it is not shown" in told
+    assert "s3cret" not in told
+    assert "pace" not in tomllib.loads(told)
+    monkeypatch.delenv("MOE_BULK_PACE")
+    (tmp_path / "as_it_is.toml").write_text(told, encoding="utf-8")
+    assert ("host", "default", None) == shown(capsys, "--config", "as_it_is.toml")["pace"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -67,6 +67,16 @@ async def look(url: str, ca_bundle: str | None = None, within: float = 5.0) -> d
     return {each.check: each for each in found}
 
 
+async def test_an_upload_alone_needs_no_place_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `process` nothing is shared: no folder is looked at, and none is said to be shared in."""
+    monkeypatch.delattr("moe_bulk.doctor.looking.look_at_state")
+    async with Sandbox(SandboxSettings(limit=None)) as sandbox:
+        credentials = Credentials(sandbox.workspace_id, sandbox.api_key, base_url=sandbox.url)
+        found = await examine(credentials, Rate(), Network(), lambda _: None, "process")
+    assert (Worth.OK, "state folder") == (found[-1].worth, found[-1].check)
+    assert "--pace process" in found[-1].said
+
+
 async def test_the_sandbox_is_found_well_and_gets_no_device() -> None:
     """Everything is looked at, all is well, and nothing but Test connections was asked for."""
     async with Sandbox(SandboxSettings(limit=None)) as sandbox:

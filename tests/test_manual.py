@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -23,6 +24,14 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_page_is_what_the_command_line_says(command: str) -> None:
     """To the letter, whichever way help is asked for."""
     assert said(command) == page([*command.split(), "--help"]) == page([*command.split(), "-h"]), REWRITE
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_a_page_has_no_needless_spaces(command: str) -> None:
+    """None at a line's end, and no two empty lines."""
+    lines = (page([*command.split(), "--help"]) or "").split("\n")
+    assert lines == [line.rstrip() for line in lines]
+    assert ("", "") not in pairwise(lines[:-1])
 
 
 def test_no_page_is_left_over() -> None:

@@ -24,7 +24,7 @@ def try_account(account: Callable[[], Account]) -> tuple[bool, str]:
         findings: list[Finding] = []
 
         def look() -> None:
-            examined = examine(found.credentials, means.rate, means.network, lambda _: None)
+            examined = examine(found.credentials, means.rate, means.network, lambda _: None, means.pace)
             findings.extend(asyncio.run(examined))
 
         # in a thread: whoever asks may be on an event loop of their own

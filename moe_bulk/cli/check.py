@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO, cast
 
 from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
+from moe_bulk.cli.values import read
 from moe_bulk.config import Rate
 from moe_bulk.display import stop_signals
 from moe_bulk.errors import ConfigError
@@ -67,7 +68,7 @@ def check(
     sources = named_sources("check", source or (), reading)
     if html is not None:
         _refuse_page(html, rows_of(sources, reading))
-    findings = look(sources, reading, Rate.parse(rate), quiet=quiet)
+    findings = look(sources, reading, read("check", "rate", Rate.parse, rate), quiet=quiet)
     if json:
         _print_json(findings)
     elif not quiet:

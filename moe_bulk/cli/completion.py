@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from moe_bulk.cli import shells
 from moe_bulk.cli.app import app, examples
 from moe_bulk.config import DATA_CENTERS
+from moe_bulk.options import PACES
 from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def _option(argument: Argument) -> shells.Option:
         from moe_bulk.presets import names as presets  # noqa: PLC0415  for this command only
 
         choices = tuple(presets())
+    if long == "pace":
+        choices = PACES
     if long == "data-center":
         choices = DATA_CENTERS
     kind = argument.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from moe_bulk.cli.app import app, examples, options_of
 from moe_bulk.cli.configuration import file_settings, reads_settings
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, OUTPUT, option
+from moe_bulk.page import visible
 from moe_bulk.settings import DESTINATION_VARIABLES, KEY_VARIABLE
 from moe_bulk.spelling import did_you_mean
 from moe_bulk.streams import Unbreakable
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 _HIDDEN = "***"
+_CONTROLS = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def config(
 
     A flag goes before the environment, that before the file, that before the
     default. What is printed can stand in a file for --config as it is; the API
-    key is never shown.
+    key is never shown, and what holds another secret is commented out.
     """
     words = list(command) or ["upload"]
     if words[0].startswith("-"):
@@ -76,6 +79,12 @@ def config(
     else:
         out.say(_as_toml(words[0], file, settings))
     return 0
+
+
+def settings_of(words: Sequence[str]) -> Iterator[Setting]:
+    """All that a command line's command would be given; the command comes first."""
+    found = file_settings(words[0], words)
+    return _settings(words, replace(found, path=_short(found.path)))
 
 
 def _settings(words: Sequence[str], found: FileSettings) -> Iterator[Setting]:
@@ -160,12 +169,18 @@ def _as_toml(command: str, file: str | None, settings: Sequence[Setting]) -> str
     for each in settings:
         # A key has no place in a file, nor has a setting that is not there.
         said = f"{each.name} = {_toml(each.value)}" if each.value is not None else f"# {each.name}"
+        note = "not set" if each.value is None else visible(f"{each.source} {each.place}".strip())
         if each.value == _HIDDEN:
             said = f"# {each.name}: {_HIDDEN}"
-        note = "not set" if each.value is None else f"{each.source} {each.place}".strip()
+        elif _plain(each.value) != _listed(each.value):
+            said, note = f"# {said}", f"{note}: a secret in it is not shown"
         line = f"{said:<36}  # {note}"
         lines += [line] if len(line) <= WIDTH else [f"# {note}:", said]
     return "\n".join(lines)
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _plain(value: object) -> object:
@@ -177,7 +192,7 @@ def _plain(value: object) -> object:
 
 
 def _toml(value: object) -> str:
-    """As TOML writes it; JSON's strings are TOML's, too, but for one character."""
+    """As TOML writes it; JSON's strings are TOML's, too, but for the characters that control a terminal."""
     import orjson  # noqa: PLC0415
 
-    return orjson.dumps(_plain(value)).decode().replace("\x7f", "\\u007f")
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", orjson.dumps(_plain(value)).decode())

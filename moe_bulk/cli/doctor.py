@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
-from moe_bulk.config import Network, Rate, parse_duration
+from moe_bulk.cli.values import read, read_network, read_pace
+from moe_bulk.config import Rate
 from moe_bulk.options import CONFIG, OUTPUT, Destination, Load, option
 from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
-    from moe_bulk.config import Credentials
+    from moe_bulk.config import Credentials, Network
     from moe_bulk.doctor import Finding
     from moe_bulk.pacing.sharing import PaceOf
 
@@ -47,15 +48,9 @@ def doctor(
     del config  # read before the arguments were
     import asyncio  # noqa: PLC0415  --help needs no event loop
 
-    rate = Rate.parse(load.rate)
-    network = Network(
-        timeout=parse_duration(load.timeout),
-        in_flight=in_flight_of(destination, load.in_flight),
-        ca_bundle=destination.ca_bundle,
-    )
-    from moe_bulk.pacing.address import pace_said  # noqa: PLC0415  --help needs no pacing
-
-    pace = pace_said(load.pace, None, sys.argv)
+    rate = read("doctor", "rate", Rate.parse, load.rate)
+    network = read_network("doctor", destination, load.timeout, in_flight_of(destination, load.in_flight))
+    pace = read_pace("doctor", load.pace, None)
     credentials = real_credentials(destination)
     return asyncio.run(_examine(credentials, rate, network, pace, as_json=json))
 

@@ -40,10 +40,10 @@ def report(
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     out = Unbreakable(sys.stdout)
     for line in told(past.told.summary, shown, past.told.timeline.bins(), past.notes):
-        out.say(line)
+        out.say(visible(line))
     out.say("")
     page, trouble = _page(past)
-    out.say(trouble or f"Page: {visible(str(page))}")
+    out.say(visible(trouble or f"Page: {page}"))
     if open_ and not trouble:
         _open(page)
     return 0

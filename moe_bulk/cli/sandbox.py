@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from moe_bulk.cli.app import app, examples
+from moe_bulk.cli.values import read
 from moe_bulk.config import Rate
 from moe_bulk.errors import ConfigError
 from moe_bulk.options import CONFIG, option
@@ -39,7 +40,7 @@ def sandbox(
 
     from moe_bulk.sandbox import Faults, FaultsError, Limit, SandboxSettings, serve  # noqa: PLC0415  brings aiohttp
 
-    limit = Rate.parse(rate)
+    limit = read("sandbox", "rate", Rate.parse, rate)
     try:
         settings = SandboxSettings(port=port, limit=Limit(limit.limit, limit.per), faults=Faults.parse(faults))
     except FaultsError as error:

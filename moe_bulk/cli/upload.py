@@ -12,7 +12,8 @@ from moe_bulk.cli.app import app, examples
 from moe_bulk.cli.complaint import as_last_line
 from moe_bulk.cli.destination import in_flight_of, real_credentials, stand_in
 from moe_bulk.cli.sources import named_sources, reading_of, rows_of
-from moe_bulk.config import FailureLimit, Network, Rate, Retry, parse_duration
+from moe_bulk.cli.values import read, read_network, read_pace
+from moe_bulk.config import FailureLimit, Rate, Retry, parse_duration
 from moe_bulk.display import Display, Manner
 from moe_bulk.errors import ConfigError
 from moe_bulk.jsonlog import write_to
@@ -93,20 +94,17 @@ class _Upload:
         self._destination = destination
         self._reading = reading
         self._output = output
-        self._rate = Rate.parse(pacing.rate)
+        self._rate = read("upload", "rate", Rate.parse, pacing.rate)
+        pace = read_pace("upload", pacing.pace, pacing.pace_fallback)
         # Nobody else can send to a sandbox that is embedded in this process.
-        from moe_bulk.pacing.address import pace_said  # noqa: PLC0415  --help needs no pacing
-
-        pace = pace_said(pacing.pace, pacing.pace_fallback, sys.argv)
         self._pace: PaceOf = "process" if destination.sandbox else pace
-        self._retry = Retry(tries=pacing.tries, outage_limit=parse_duration(pacing.outage_limit))
-        in_flight = in_flight_of(destination, pacing.in_flight)
-        self._network = Network(
-            timeout=parse_duration(pacing.timeout), in_flight=in_flight, ca_bundle=destination.ca_bundle
-        )
+        outage_limit = read("upload", "outage-limit", parse_duration, pacing.outage_limit)
+        self._retry = read("upload", "tries", lambda said: Retry(tries=said, outage_limit=outage_limit), pacing.tries)
+        self._network = read_network("upload", destination, pacing.timeout, in_flight_of(destination, pacing.in_flight))
         self._changed_only = _changed_only(changes)
         self._metrics = _metrics(output.metrics_file)
-        self._max_failures = FailureLimit.parse(pacing.max_failures) if pacing.max_failures else None
+        most = pacing.max_failures
+        self._max_failures = read("upload", "max-failures", FailureLimit.parse, most) if most else None
         self._credentials = real_credentials(destination, may_ask="-" not in self._sources)
 
     @property
@@ -192,7 +190,7 @@ def _metrics(file: str | None) -> MetricsFile | None:
 
 
 def _changed_only(said: Changes) -> ChangedOnly | None:
-    resend_after = parse_duration(said.resend_after)
+    resend_after = read("upload", "resend-after", parse_duration, said.resend_after)
     if not said.changed_only:
         if said.state:
             raise ConfigError("--state says where --changed-only remembers what was accepted: give both, or neither")

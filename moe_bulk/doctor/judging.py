@@ -245,6 +245,12 @@ def judge_state(state: StateFolder) -> Finding:
     return Finding("state folder", _OK, said, figures=figures)
 
 
+def judge_alone() -> Finding:
+    """An upload that keeps the limit by itself needs no place for it."""
+    said = "not needed for the limit: with --pace process each upload keeps all of it to itself"
+    return Finding("state folder", _OK, said)
+
+
 def judge_pace(server: PaceServer) -> Finding:
     """Whether the Redis server can keep the pace of several hosts."""
     if server.trouble:

@@ -71,6 +71,8 @@ async def examine(
         from moe_bulk.doctor.pace import look_at_pace  # noqa: PLC0415  for those who share through Redis only
 
         found(judging.judge_pace(await look_at_pace(pace, credentials, rate, network)))
+    elif pace == "process":
+        found(judging.judge_alone())
     else:
         found(judging.judge_state(look_at_state(credentials, rate, plan.timeout)))
     return findings

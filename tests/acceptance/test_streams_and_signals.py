@@ -98,6 +98,20 @@ def test_no_locale_takes_a_word(tmp_path: Path, sandbox: Sandbox, locale: str) -
     assert 3 == json.loads(found)["rows"]
 
 
+def test_no_name_speaks_to_the_terminal(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Whatever a file is called, each command shows it, and none sends it as it is."""
+    name = "ev\x1b]0;pwned\x07\x9b.csv"
+    write_devices(tmp_path / name, 2)
+    for words in (["upload", "ev*.csv"], ["upload", name], ["report", name], ["audit", name], ["check", name]):
+        ended = moe_bulk(words, tmp_path, environment(sandbox))
+        assert 0 == ended.code, ended
+        assert not {"\x1b", "\x07", "\x9b"} & {*ended.out, *ended.err}, (words, ended)
+    for words in (["upload", "no" + name], ["report", "no" + name], ["upload", name, "--config", name]):
+        ended = moe_bulk(words, tmp_path, environment(sandbox))
+        assert 2 == ended.code, ended
+        assert not {"\x1b", "\x07", "\x9b"} & {*ended.out, *ended.err}, (words, ended)
+
+
 def test_json_progress_is_json(tmp_path: Path, sandbox: Sandbox) -> None:
     """With --progress json each line on standard error is JSON, and the last one is the end."""
     write_devices(tmp_path / "devices.csv", 7)
