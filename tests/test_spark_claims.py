@@ -140,9 +140,9 @@ def test_two_attempts_never_send_side_by_side(tmp_path: Path, monkeypatch: pytes
     assert (900 if partition else 900 - len(old.times)) == len(new.times)
 
 
-@pytest.mark.parametrize("says", [JournalError("away"), None])
+@pytest.mark.parametrize("says", [JournalError("away"), ValueError("odd"), None])
 def test_nobody_sends_who_cannot_see_their_claim(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: JournalError | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: Exception | None
 ) -> None:
     """A store that fails, or that does not answer at all: a later attempt would not wait any longer for this one."""
     job = Times(tmp_path, options={"rate": "20/s"})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HARMLESS = {
     *("Delivered", "PartitionReport", "Sample", "InCommon"),  # what the driver is told: numbers and hashes
-    *("Task", "_Past", "_Ground"),
+    *("Task", "JobEnd", "_Past", "_Ground"),
 }
 """Dataclasses that hold no secret."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -246,8 +246,13 @@ async def _hold(claim: Claim, uploader: Uploader, seen: float) -> None:
         async with asyncio.timeout_at(seen + GIVEN_UP_SECONDS) as patience:
             while True:
                 await asyncio.sleep(CLAIM_SECONDS)
-                with suppress(JournalError):  # the next look may tell
-                    patience.reschedule(await _look(claim) + GIVEN_UP_SECONDS)
+                try:
+                    seen = await _look(claim)
+                except RunStopped:
+                    raise
+                except Exception:  # noqa: BLE001, S112  whatever it is: the next look may tell
+                    continue
+                patience.reschedule(seen + GIVEN_UP_SECONDS)
     except RunStopped as error:
         uploader.stop(error)
     except TimeoutError:
