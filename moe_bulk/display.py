@@ -174,14 +174,15 @@ class Display:
         import orjson  # noqa: PLC0415
 
         from moe_bulk.causes import shown  # noqa: PLC0415
-        from moe_bulk.tally import lines  # noqa: PLC0415
+        from moe_bulk.tally import lines, several  # noqa: PLC0415
 
         if self._as_log:
             self._log_next(summary, folder)
         elif self._as_lines:
             self._end_lines(summary)
         elif self._quiet and summary["failures"]:
-            for line in [*shown(summary["failures"]), f"Failed rows: {folder / 'dead-letter.ndjson'}"]:
+            failed = f"Failed rows: {folder / 'dead-letter.ndjson'}"
+            for line in [*shown(summary["failures"], several=several(summary)), failed]:
                 self._people.say(visible(line))
         for line in lines(summary):
             self._say(line)

@@ -13,7 +13,7 @@ import pytest
 
 from moe_bulk.display import Display, Manner, NextSteps, stop_signals
 from moe_bulk.errors import Interrupted
-from moe_bulk.intake import Reading
+from moe_bulk.intake import Files, Reading
 from tests.fake_service import FakeService, device, devices
 from tests.runs import deliver
 from tests.virtual import run_virtually
@@ -119,6 +119,11 @@ def test_quiet_says_only_what_went_wrong(tmp_path: Path, capsys: pytest.CaptureF
         assert "  1 invalid: " in lines[0]
         assert (3, f"Failed rows: {out / 'dead-letter.ndjson'}", "") == (len(lines), lines[-1], said)
     assert ([], "") == shown(tmp_path / "b.run", capsys, rows=devices(3), quiet=True)
+    for name, row in (("good", "u-1,d-1,ANDROID,token-1"), ("bad", "u-2,,ANDROID,token-2")):
+        (tmp_path / f"{name}.csv").write_text(f"customer_id,device_id,platform,push_id\n{row}\n", encoding="utf-8")
+    files = Files((str(tmp_path / "good.csv"), str(tmp_path / "bad.csv")))
+    (cause, *_), _ = shown(tmp_path / "c.run", capsys, rows=files, quiet=True)
+    assert cause.endswith(f"(first: {tmp_path / 'bad.csv'}, line 2)")
 
 
 def test_the_last_line_of_json_tells_how_fast_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
