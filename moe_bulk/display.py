@@ -258,10 +258,23 @@ class Display:
     async def _obey_signals(self, *, task_status: TaskStatus[None]) -> None:
         from anyio import open_signal_receiver  # noqa: PLC0415
 
-        with open_signal_receiver(*stop_signals()) as signals:
+        # Ctrl-Z, where there is a picture that the shell would write into
+        paused = (signal.SIGTSTP,) if self._mode == "bar" and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL else ()
+        with open_signal_receiver(*stop_signals(), *paused) as signals:
             task_status.started()
             async for signum in signals:
-                self._obey(signum)
+                if signum == signal.SIGTSTP:
+                    self._stand_still()
+                else:
+                    self._obey(signum)
+
+    def _stand_still(self) -> None:
+        """Take the picture away and wait for the shell's `fg`; it is painted again then."""
+        if self._people.ready:
+            self._screen.clear()
+        ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)  # SIGSTOP would stop it where no shell could go on with it
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, ours)
 
     def _obey(self, signum: signal.Signals) -> None:
         if self._stopping or self._view is None:  # nothing was sent before there is something to see

@@ -1,9 +1,10 @@
 """A few lines at the foot of a terminal that are painted again and again, and text that scrolls by above them.
 
 Everything is written at once and over what was there, so nothing flickers; nothing stays hidden or switched, so a
-program that is killed leaves the terminal as it was. The cursor rests at the beginning of the lines: there it stays
-when a terminal becomes narrower and breaks them. From below nobody could know how far up they begin: tmux breaks lines
-at once, but tells the new size of a second change within 250 ms only when those are over.
+terminal whose program is killed is as usable as before, the last picture below the cursor. The cursor rests at the
+beginning of the lines: there it stays when a terminal becomes narrower and breaks them. From below nobody could know
+how far up they begin: tmux breaks lines at once, but tells the new size of a second change within 250 ms only when
+those are over.
 """
 
 from __future__ import annotations

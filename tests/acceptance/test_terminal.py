@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import termios
 import time
@@ -84,6 +86,23 @@ def test_wishes_are_obeyed(tmp_path: Path, sandbox: Sandbox, variable: str) -> N
         said = all_of(ours)
     assert "\x1b[36m" not in said
     assert ("\x1b[" in said) == (name == "NO_COLOR")
+
+
+def test_a_run_that_is_suspended_leaves_the_terminal_to_the_shell(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Ctrl-Z takes the picture away before the shell writes there; `fg`, and it is painted again and goes on."""
+    write_devices(tmp_path / "devices.csv", 500)
+    with on_a_terminal(tmp_path, sandbox) as (process, ours, _):
+        wait_for_the_picture(ours)
+        for _ in range(2):
+            process.send_signal(signal.SIGTSTP)
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            said = all_of(ours)
+            assert re.search(r"\r\x1b\[\d+M$", said), said
+            process.send_signal(signal.SIGCONT)
+            wait_for_the_picture(ours)
+        assert 0 == process.wait(15)
+        assert "Read 500 rows: 500 accepted" in all_of(ours)
 
 
 def wait_for_the_picture(terminal: int) -> None:
