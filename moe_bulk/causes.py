@@ -238,8 +238,8 @@ def shown(failures: Sequence[Failures], *, several: bool = False) -> list[str]:
     told: list[str] = []
     for each in failures[:_CAUSES_SHOWN]:
         place = first_place(each, several=several)
-        told.append(f"  {each['count']:,} {each['status']}: {each['cause']} (first: {place})")
-        told.append(f"    {each['remedy'][:1].upper()}{each['remedy'][1:]}")
+        told.append(f"  {each['count']:,} {each['status']}: {visible(each['cause'])} (first: {place})")
+        told.append(visible(f"    {each['remedy'][:1].upper()}{each['remedy'][1:]}"))
     if len(failures) > _CAUSES_SHOWN:
         told.append(f"  and {len(failures) - _CAUSES_SHOWN} more causes: see summary.json")
     return told

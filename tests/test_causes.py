@@ -231,6 +231,8 @@ def test_where_the_first_one_stands() -> None:
     assert "line 1,234" == first_place(failure, several=False)
     assert "b\\x1b.csv, line 1,234" == first_place(failure, several=True)
     assert "  1 invalid: a (first: b\\x1b.csv, line 1,234)" == shown([failure], several=True)[0]
+    failure["cause"] = failure["remedy"] = "\x1b[31m"
+    assert "\x1b" not in "".join(shown([failure], several=True))
     del failure["first_source"]
     assert "line 1,234" == first_place(failure, several=True)
 
