@@ -6,7 +6,6 @@ None of that ends a program, or takes a word from those who read.
 from __future__ import annotations
 
 import os
-import re
 import select
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 _PLAINER = str.maketrans({"…": "...", "→": "->", "±": "+/-", "·": "-"})
 """For what we write ourselves, where it cannot be shown."""
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 class Unbreakable:
@@ -90,13 +88,13 @@ class Unbreakable:
         """
         text = document.decode()
         if "utf" not in self.encoding.lower():
-            text = _NOT_ASCII.sub(_spelt_out, text)
+            text = "".join(each if each.isascii() else _spelt_out(each) for each in text)
         self.say(text)
 
 
-def _spelt_out(character: re.Match[str]) -> str:
+def _spelt_out(character: str) -> str:
     """As JSON writes it in ASCII: by its UTF-16 units. Such characters stand within JSON's strings alone."""
-    units = character[0].encode("utf-16-be")
+    units = character.encode("utf-16-be")
     return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
 
 

@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from moe_bulk.errors import MoeBulkError, RunStopped
+from moe_bulk.page import visible
 from moe_bulk.streams import Unbreakable
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def as_last_line(command: Callable[[], int], run_id: Callable[[], str | None]) -
         return command()
     except Exception as error:  # noqa: BLE001  whatever it is, it is no text between JSON lines
         said = str(error) if isinstance(error, MoeBulkError) else type(error).__name__
-        line = {"format": FORMAT, "run_id": run_id(), "at": round(time.time(), 3), "message": said} | told_of(error)
+        line = {"format": FORMAT, "run_id": run_id(), "at": round(time.time(), 3), "message": visible(said)} | told_of(
+            error
+        )
         Unbreakable(sys.stderr).say_json(orjson.dumps(line, default=str))
         return exit_code_of(error)
