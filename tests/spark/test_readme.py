@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyspark.sql import functions as f
-
 if TYPE_CHECKING:
     import pytest
     from pyspark.sql import SparkSession
@@ -19,6 +17,8 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 def test_the_block_runs(spark: SparkSession, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only its folder is another one; `devices` is any table with MoEngage's names and the column that orders it."""
+    from pyspark.sql import functions as f  # noqa: PLC0415  it is there
+
     (block,) = re.findall(r"<!-- spark -->\n```python\n(.*?)```", README, re.DOTALL)
     devices = spark.range(20).select(
         f.concat(f.lit("readme-"), "id").alias("customer_id"),
