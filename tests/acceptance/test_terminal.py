@@ -33,10 +33,11 @@ def sandbox() -> Iterator[Sandbox]:
 def on_a_terminal(folder: Path, sandbox: Sandbox, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
     """Upload with standard error on a terminal; gives the process and the terminal's two ends."""
     ours, theirs = os.openpty()
-    arguments = ["upload", "devices.csv", "--rate", "200/s"]
+    command = [*COMMAND, "upload", "devices.csv", "--rate", "200/s"]
     env = environment(sandbox, **{"TERM": "xterm-256color", **more})
     try:
-        with subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=env, stderr=theirs) as process:
+        # a group of its own, whose parent is in this session: what has no such parent cannot be suspended
+        with subprocess.Popen(command, cwd=folder, env=env, stderr=theirs, process_group=0) as process:
             try:
                 yield process, ours, theirs
             finally:
