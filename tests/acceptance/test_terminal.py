@@ -102,8 +102,8 @@ def test_a_run_that_is_suspended_leaves_the_terminal_to_the_shell(tmp_path: Path
             assert re.search(r"\r\x1b\[\d+M$", said), said
             process.send_signal(signal.SIGCONT)
             wait_for_the_picture(ours)
-        process.send_signal(signal.SIGINT)
-        assert 130 == process.wait(15)
+        process.terminate()
+        assert 143 == process.wait(15)
         assert "run the same command again to go on" in all_of(ours)
 
 
