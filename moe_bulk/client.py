@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -23,16 +24,19 @@ import httpx
 
 from moe_bulk import wire
 from moe_bulk.config import Secret
-from moe_bulk.connections import Body, Fields, Post, Transport, UnderWay, attempt_under_way
+from moe_bulk.connections import Transport, UnderWay, attempt_under_way
 from moe_bulk.errors import ConfigError
+from moe_bulk.posting import Fields, Poster
 from moe_bulk.trouble import judge_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
     from types import TracebackType
 
     from moe_bulk.config import Credentials
+    from moe_bulk.device import Device
     from moe_bulk.outcome import Outcome
+    from moe_bulk.posting import Reply
     from moe_bulk.record import Record
 
 CLOSE_SECONDS = 1.0
@@ -40,8 +44,6 @@ CLOSE_SECONDS = 1.0
 
 NO_TIMEOUT = httpx.Timeout(None).as_dict()
 """`Client.attempt` has one timeout for all of it; the caller's httpx client must not add its own five seconds."""
-
-_LOOKED_AT = frozenset({name.encode() for name in (*wire.HEADERS, "content-encoding")})
 
 
 class _Discreet(httpx.AsyncBaseTransport):
@@ -116,8 +118,8 @@ def environment_proxy(url: str) -> Proxy | None:
 class Answer:
     """What has come of an answer so far, and over which connection: an attempt may end in the midst of it."""
 
-    response: httpx.Response | None = None
-    headers: Mapping[str, str]
+    status: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
     body = b""
     whole = False
     under_way: UnderWay | None = None
@@ -127,9 +129,18 @@ class Answer:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none, or no connection."""
         return self.under_way.certificate if self.under_way is not None else {}
 
-    async def read(self, response: httpx.Response) -> None:
+    async def take_in(self, reply: Reply) -> None:
         """At most `ANSWER_KEPT` bytes, decoded; the rest of a longer answer is not read."""
-        self.response, self.headers = response, _told(response.headers)
+        self.status, self.headers, raw = reply.status, reply.headers, bytearray()
+        try:
+            await reply.read_into(raw, wire.ANSWER_KEPT)
+            self.whole = True
+        finally:
+            self._keep(raw)
+
+    async def read(self, response: httpx.Response) -> None:
+        """The same of what the caller's transport or client brings, or the long way of ours."""
+        self.status, self.headers = response.status_code, response.headers
         if response.is_stream_consumed:  # the caller's transport or event hook has read it, httpx.MockTransport does
             self.body, self.whole = response.content[: wire.ANSWER_KEPT], True
             return
@@ -138,46 +149,36 @@ class Answer:
             await self._take(response, raw)
             self.whole = True
         finally:
-            self.body = wire.decode_body(bytes(raw[: wire.ANSWER_KEPT]), self.headers.get("content-encoding", ""))
-            if not _is_over(response):
+            self._keep(raw)
+            if not response.is_closed:
                 with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                     await response.aclose()
 
     @staticmethod
     async def _take(response: httpx.Response, raw: bytearray) -> None:
         """Read as much as is kept; what came before an error is in `raw`."""
-        if isinstance(body := response.stream, Body):
-            while len(raw) < wire.ANSWER_KEPT and (chunk := await body.take(wire.ANSWER_KEPT)):
-                raw += chunk
-            return
         async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
             async for chunk in chunks:
                 raw += chunk
                 if len(raw) >= wire.ANSWER_KEPT:
                     break
 
+    def _keep(self, raw: bytearray) -> None:
+        self.body = wire.decode_body(bytes(raw[: wire.ANSWER_KEPT]), self.headers.get("content-encoding", ""))
+
     def judged(self, epoch: float, secret: str) -> Outcome | None:
         """What it means, or None where too little of it came to tell.
 
         Only a whole answer accepts a record; for a refusal its head is enough, whatever becomes of the body.
         """
-        if self.response is None or (self.response.is_success and not self.whole):
+        if self.status is None or (self.status // 100 == 2 and not self.whole):
             return None
-        return wire.judge(self.response.status_code, self.headers, self.body, now=epoch, secret=secret)
-
-
-def _told(headers: httpx.Headers) -> Mapping[str, str]:
-    """The headers, or none of them where none is one that we look at: httpx takes its time for each look."""
-    return headers if any(name.lower() in _LOOKED_AT for name, _ in headers.raw) else {}
-
-
-def _is_over(response: httpx.Response) -> bool:
-    return response.stream.over if isinstance(response.stream, Body) else response.is_closed
+        return wire.judge(self.status, self.headers, self.body, now=epoch, secret=secret)
 
 
 def default_transport(url: str, ca_bundle: str | None = None) -> Transport:
     """The transport that carries the bytes where the caller brings none; open it inside a running event loop."""
-    return Transport(url, tls_context(ca_bundle), environment_proxy(url))
+    return Transport(tls_context(ca_bundle), environment_proxy(url))
 
 
 class Client:
@@ -209,6 +210,7 @@ class Client:
         self._http = http
         self._ca_bundle = ca_bundle
         self._own_transport: Transport | None = None
+        self._poster: Poster | None = None
 
     async def __aenter__(self) -> Self:
         if self._transport is not None:
@@ -220,7 +222,8 @@ class Client:
                 follow_redirects=False,
             )
         elif self._http is None:
-            self._own_transport = self._open_transport()
+            self._own_transport = transport = self._open_transport()
+            self._poster = Poster(transport.session, str(self._url), self._headers, transport.proxy)
         return self
 
     def _open_transport(self) -> Transport:
@@ -241,40 +244,62 @@ class Client:
 
         Cancelling it, or its timeout, aborts the connection: what was not sent yet never will be.
         """
-        return await self._carry(lambda: self._request(record), Answer())
+        return await self._carry(partial(self._deliver, record.device), Answer())
 
     async def try_connection(self, answer: Answer) -> Outcome:
         """Ask MoEngage once whether the key is right, with its Test connection; `answer` takes in what comes of it."""
         workspace_id, key = self._workspace_id, self._secrets[0].reveal()
         headers = {**self._headers, wire.WORKSPACE_HEADER: workspace_id}
         body = wire.encode_connection_test(workspace_id, key, self._url.host)
-        return await self._carry(lambda: _post(self._connection_test, headers, body), answer)
+        return await self._carry(partial(self._send, self._connection_test, headers, body), answer)
 
-    async def _carry(self, build: Callable[[], httpx.Request], answer: Answer) -> Outcome:
+    async def _carry(self, begin: Callable[[Answer], Coroutine[None, None, None]], answer: Answer) -> Outcome:
+        """Send the request that `begin` makes and take in its answer, within the timeout; say what comes of it."""
         under_way = answer.under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
+        exchange = begin(answer)
         token = attempt_under_way.set(under_way)
-        missing = wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
+        missing = None
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(under_way.deadline):
-                    missing = await self._exchange(build, answer) or missing
-            return answer.judged(self._epoch(), self._secrets[0].reveal()) or missing
+            async with asyncio.timeout_at(under_way.deadline):
+                try:
+                    await exchange
+                except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
+                    # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
+                    missing = judge_error(error, self._secrets)
+        except TimeoutError:
+            pass
         finally:
             attempt_under_way.reset(token)
             if not answer.whole:
                 under_way.abort()
+        judged = answer.judged(self._epoch(), self._secrets[0].reveal())
+        return judged or missing or wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
 
-    async def _exchange(self, build: Callable[[], httpx.Request], answer: Answer) -> Outcome | None:
-        send, request = self._sending(), build()
-        try:
+    def _deliver(self, device: Device, answer: Answer) -> Coroutine[None, None, None]:
+        """By the short way over our own transport, else by httpx over the caller's."""
+        body = wire.encode(device)
+        own = {"X-Forwarded-For": device.forwarded_for} if device.forwarded_for else {}
+        if self._poster is not None:
+            return self._post(self._poster, body, own, answer)
+        return self._send(self._url, {**self._headers, **own}, body, answer)
+
+    @staticmethod
+    async def _post(poster: Poster, body: bytes, own: Mapping[str, str], answer: Answer) -> None:
+        await answer.take_in(await poster.post(body, own))
+
+    def _send(
+        self, url: httpx.URL, headers: Mapping[str, str], body: bytes, answer: Answer
+    ) -> Coroutine[None, None, None]:
+        send = self._sending()
+        request = httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})
+
+        async def exchange() -> None:
             await answer.read(await send(request))
-        except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
-            # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
-            return judge_error(error, self._secrets)
-        return None
+
+        return exchange()
 
     def _sending(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
-        """What sends a request: our transport itself, or the caller's, or its client, with httpx around it."""
+        """What sends a request with httpx: our transport itself, or the caller's, or its client."""
         if self._own_transport is not None:
             return self._own_transport.handle_async_request
         http = self._http
@@ -283,17 +308,3 @@ class Client:
         if http.is_closed:
             raise RuntimeError("the httpx client that was handed in is closed: keep it open until the upload is over")
         return partial(http.send, stream=True, auth=None, follow_redirects=False)
-
-    def _request(self, record: Record) -> httpx.Request:
-        body, forwarded_for = wire.encode(record.device), record.device.forwarded_for
-        headers = self._headers
-        if forwarded_for:
-            headers = Fields(headers)
-            headers["X-Forwarded-For"] = forwarded_for
-        if self._own_transport is not None:
-            return Post(self._url, headers, body)
-        return _post(self._url, headers, body)
-
-
-def _post(url: httpx.URL, headers: Mapping[str, str], body: bytes) -> httpx.Request:
-    return httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})

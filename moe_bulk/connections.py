@@ -1,14 +1,8 @@
-"""Connections that giving up can abort, and a short way for a plain POST through httpx-aiohttp's transport.
-
-The address and the headers of our requests are the same each time, so nothing about them is worked out twice: no header
-is merged, no URL parsed, no cookie, redirect or authentication thought of. All of that through what httpx and aiohttp
-show of themselves, and what goes over the wire is the same.
-"""
+"""Connections that giving up can abort, beneath httpx-aiohttp's transport."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
 from contextvars import ContextVar
@@ -16,23 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from weakref import WeakSet
 
 import aiohttp
-import httpx
 from httpx_aiohttp import AiohttpTransport
-from httpx_aiohttp.transport import AiohttpResponseStream
-from multidict import CIMultiDict
-from yarl import URL
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
+    import httpx
+
 IDLE_SECONDS = 15.0
 """How long an unused connection is kept: shorter than any server or load balancer waits before it closes one."""
 NAMES_SECONDS = 10
 """How long a name's addresses are known; then a new connection asks again, for runs of days outlive them."""
-
-_LOG = logging.getLogger("httpx")
-"""Where httpx tells of each request: whoever listens there hears of those that go the short way, too."""
 
 
 def _linger(*, on: bool) -> bytes:
@@ -133,54 +122,21 @@ class _Response(aiohttp.ClientResponse):
         return self
 
 
-class Fields(CIMultiDict[str]):
-    """Headers in aiohttp's own form; they hold a secret, and show nothing."""
+class Transport(AiohttpTransport):
+    """httpx-aiohttp's transport, whose session and connections are ours."""
 
-    def __repr__(self) -> str:
-        return f"<{len(self)} headers>"
-
-
-class Post(httpx.Request):
-    """A POST of `body`, with `headers` that are known already: those of all requests of a client, or nearly."""
-
-    def __init__(self, url: httpx.URL, headers: Fields, body: bytes) -> None:
-        # Not httpx's own, which works out anew for each request what is the same for all, at ten times the cost.
-        self.method = "POST"
-        self.url = url
-        self.extensions = {}
-        self.stream = httpx.ByteStream(body)
-        self.fields = headers
-        self.body = body
-
-
-class Body(AiohttpResponseStream):
-    """The body of an answer, which can also be taken without httpx's iterators around it."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        super().__init__(answer)
-        self._answer = answer
-
-    async def take(self, most: int) -> bytes:
-        """What has come of it, at most so much, waiting where there is nothing yet; nothing at its end."""
-        return await self._answer.content.read(most)
+    def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
+        super().__init__(verify=context, client=self._open, proxy=proxy)
+        self._context = context
 
     @property
-    def over(self) -> bool:
-        """True when the connection was given back: there is nothing to close."""
-        return self._answer.closed
+    def session(self) -> aiohttp.ClientSession:
+        """What carries the bytes; it is opened when it is first asked for, inside a running event loop."""
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        return self.client
 
-
-class Transport(AiohttpTransport):
-    """httpx-aiohttp's transport, which takes any request, with a short way for each `Post` to `url`."""
-
-    def __init__(self, url: str, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
-        super().__init__(verify=context, client=self._session, proxy=proxy)
-        self._address = URL(url)
-        self._context = context
-        self._proxy_url = None if proxy is None else URL(str(proxy.url))
-        self._proxy_headers = None if proxy is None else dict(proxy.headers)
-
-    def _session(self) -> aiohttp.ClientSession:
+    def _open(self) -> aiohttp.ClientSession:
         # No headers here: aiohttp would tell them to a proxy, too, and the key is among them.
         return aiohttp.ClientSession(
             connector=Connector(self._context),
@@ -190,21 +146,3 @@ class Transport(AiohttpTransport):
             auto_decompress=False,
             trust_env=False,
         )
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it; where it is a `Post`, what goes wrong is raised as aiohttp says it."""
-        if not isinstance(request, Post):
-            return await super().handle_async_request(request)
-        if not isinstance(self.client, aiohttp.ClientSession):
-            self.client = self.get_client()
-        answer = await self.client.post(
-            self._address,
-            data=request.body,
-            headers=request.fields,
-            allow_redirects=False,
-            proxy=self._proxy_url,
-            proxy_headers=self._proxy_headers,
-        )
-        if _LOG.isEnabledFor(logging.INFO):
-            _LOG.info("HTTP Request: %s %s %d", request.method, request.url, answer.status)
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=Body(answer), request=request)

@@ -49,11 +49,14 @@ def _said(chain: Sequence[BaseException], name: str) -> str:
             return f"the proxy answered {error.status}"
         if isinstance(error, aiohttp.ServerDisconnectedError):
             return "the server closed the connection without a whole answer"
-    texts = [error.message if isinstance(error, aiohttp.ClientResponseError) else str(error) for error in chain]
+    texts = [error.message if isinstance(error, _SAYING) else str(error) for error in chain]
     said = next(filter(None, texts), type(chain[-1]).__name__)
     # Behind the colon the libraries quote what the server sent, and cut it: half a key would not be known for one.
     return said.partition(":")[0] if name == "broken answer" else said
 
+
+_SAYING = (aiohttp.ClientResponseError, aiohttp.http_exceptions.HttpProcessingError)
+"""These put what they are about around what they say."""
 
 _NAMES: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLCertVerificationError, "certificate refused"),

@@ -42,6 +42,7 @@ ROOMS = """
     bell              awaits
     pacing            awaits
     connections       awaits
+    posting           awaits
     client            awaits
     lanes
     users

@@ -17,16 +17,17 @@ import aiohttp
 import httpx
 import pytest
 
-from moe_bulk.client import Client, default_transport
+from moe_bulk.client import Answer, Client, default_transport
 from moe_bulk.config import Credentials
 from moe_bulk.device import Device
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Outcome, Verdict
+from moe_bulk.posting import Reply
 from moe_bulk.record import Position, Record, Row
 from tests.servers import ACCEPTED, Authority, Peer, authority, deaf, nobody_accepts, nobody_listens, serving, tunnel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from tests.servers import Deaf
 
@@ -390,13 +391,13 @@ async def test_what_a_stopped_process_had_not_sent_in_time_is_never_sent() -> No
     """It stood still just before it would have written the request: its slot in the window may have passed."""
     async with serving(_polite) as server, _entered(server.url, SHORT) as client:
         assert Verdict.ACCEPTED is (await client.attempt(_record())).verdict
-        build = client._request
+        deliver = client._deliver
 
-        def stopped(record: Record) -> httpx.Request:
+        def stopped(device: Device, answer: Answer) -> Coroutine[None, None, None]:
             time.sleep(2 * SHORT)
-            return build(record)
+            return deliver(device, answer)
 
-        client._request = stopped  # type: ignore[method-assign]
+        client._deliver = stopped  # type: ignore[method-assign]
         assert "timeout" == _trouble(await client.attempt(_record()))
         await asyncio.sleep(0.1)
         assert 1 == len(server.requests)
@@ -472,20 +473,16 @@ async def test_giving_up_spares_a_connection_that_serves_another() -> None:
         peer.answer()
 
     async with serving(talk) as server, _entered(server.url) as client:
-        transport = client._own_transport
-        assert transport is not None
-        plain = transport.handle_async_request
+        read = Reply.read_into
 
-        async def slow_to_wake(request: httpx.Request) -> httpx.Response:
-            response = await plain(request)
+        async def slow_to_wake(reply: Reply, body: bytearray, most: int) -> None:
+            await read(reply, body, most)
             if not late.is_set():
-                await response.aread()
                 late.set()
                 await asyncio.sleep(5)
-            return response
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(transport, "handle_async_request", slow_to_wake)
+            patch.setattr(Reply, "read_into", slow_to_wake)
             first = asyncio.ensure_future(client.attempt(_record()))
             await late.wait()
             second = asyncio.ensure_future(client.attempt(_record()))

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 import trustme
 
 from moe_bulk import connections
-from moe_bulk.client import Client, default_transport
+from moe_bulk.client import Client
 from moe_bulk.config import Credentials
-from moe_bulk.connections import Fields, Post
 from moe_bulk.device import Device
 from moe_bulk.outcome import Verdict
 from moe_bulk.record import Position, Record, Row
 from tests.servers import Peer, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -166,43 +163,3 @@ async def test_an_answer_of_http_1_0_ends_its_connection() -> None:
     async with serving(talk) as server, _entered(server.url) as client:
         assert [True] * 3 == [await _accepted(client) for _ in range(3)]
         assert 3 == server.connections
-
-
-# --- the short way of a plain POST -----------------------------------------------------------------------------------
-
-
-async def test_the_short_way_says_what_the_long_way_says() -> None:
-    """What goes over the wire is the same, header for header."""
-    fields = Fields({"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity", "X-A": "b"})
-    async with serving(_polite) as server:
-        url = httpx.URL(f"{server.url}/v1/device/W")
-        requests: list[Callable[[], httpx.Request]] = [
-            lambda: httpx.Request("POST", url, headers={**fields, "User-Agent": "me"}, content=b"{}"),
-            lambda: Post(url, Fields({**fields, "User-Agent": "me"}), b"{}"),
-        ]
-        transport = default_transport(str(url))
-        for request in requests:
-            response = await transport.handle_async_request(request())
-            assert (200, b'{"status":"success"}') == (response.status_code, await response.aread())
-        await transport.aclose()
-        long, short = server.requests
-        assert (long.line, long.headers, long.body) == (short.line, short.headers, short.body)
-
-
-async def test_whoever_listens_to_httpx_hears_of_each_request(caplog: pytest.LogCaptureFixture) -> None:
-    """Its log tells method, address and status, and not the words behind it, which are a stranger's."""
-    caplog.set_level(logging.INFO, logger="httpx")
-
-    async def talk(peer: Peer) -> None:
-        await peer.request()
-        peer.answer(status="200 Nice-Words")
-
-    async with serving(talk) as server, _entered(server.url) as client:
-        assert await _accepted(client)
-        said = f"HTTP Request: POST {server.url}/v1/device/WORKSPACE 200"
-    assert [said] == [record.getMessage() for record in caplog.records if record.name == "httpx"]
-
-
-def test_the_headers_show_nothing() -> None:
-    """The key is among them."""
-    assert "<1 headers>" == repr(Fields({"Authorization": "Basic secret"}))

@@ -29,7 +29,7 @@ from moe_bulk.pacing.windowfile import state_folder, window_path
 from moe_bulk.wire import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from moe_bulk.config import Credentials, Network, Rate
     from moe_bulk.pacing.sharing import PaceOf
@@ -190,7 +190,7 @@ async def try_once(ask: Callable[[Answer], Awaitable[Any]], answer: Answer, secr
     epoch, started = time.time(), time.monotonic()
     outcome = await ask(answer)
     seconds = time.monotonic() - started
-    headers: Mapping[str, str] = {} if answer.response is None else answer.response.headers
+    headers = answer.headers
     limits = {name: clean(headers[name], secret, 100) for name in LIMIT_HEADERS if name in headers}
     return Tried(outcome, epoch, seconds, _date(headers.get("date")), limits, _app_name(answer.body, secret))
 

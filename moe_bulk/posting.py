@@ -1,0 +1,140 @@
+"""A POST and its answer over a kept connection: what a request costs is mostly decided here.
+
+The address and the headers of our requests are the same each time, so they are made into bytes once; head and body
+leave in one write, and aiohttp's own parser reads the answer. Above its connections aiohttp builds a request, an answer
+and a task that writes for every POST, which costs more than all that the engine does for a record. What goes over the
+wire is the same: pinned by `tests/test_posting.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx
+    from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
+    from aiohttp.streams import StreamReader
+
+_LOG = logging.getLogger("httpx")
+"""Where httpx tells of each request: whoever listens there hears of these, too."""
+
+_ANY_TIME = aiohttp.ClientTimeout()
+"""An attempt has one timeout for all of it, which is not ours to keep."""
+
+
+class Fields(CIMultiDict[str]):
+    """Headers in aiohttp's own form; they hold a secret, and show nothing."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} headers>"
+
+
+class Reply:
+    """An answer whose head has come: its status, its headers by any case, and what comes of its body."""
+
+    __slots__ = ("_connection", "_payload", "headers", "status")
+
+    def __init__(self, connection: Connection, message: RawResponseMessage, payload: StreamReader) -> None:
+        self.status = message.code
+        self.headers: Mapping[str, str] = message.headers
+        self._connection = connection
+        self._payload = payload
+
+    async def read_into(self, body: bytearray, most: int) -> None:
+        """Add what comes of the body, about `most` bytes at most; what came before an error is in `body`.
+
+        The connection is given back where all of it came, and closed where it did not.
+        """
+        payload = self._payload
+        try:
+            while not payload.at_eof() and len(body) < most:
+                body += await payload.read(most)
+        finally:
+            if payload.at_eof() and not _is_still_sending(self._connection):
+                self._connection.release()
+            else:
+                self._connection.close()
+
+
+class Poster:
+    """Posts bodies to `url`, each with the same `fields`, over the connections of `session`.
+
+    Make it inside a running event loop. Its exceptions are aiohttp's, and OSError.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, fields: Fields, proxy: httpx.Proxy | None) -> None:
+        address = URL(url)
+        # What the connector has to know of a request, and what aiohttp would say in its head: never sent itself.
+        self._request = request = aiohttp.ClientRequest(
+            "POST",
+            address,
+            headers=fields,
+            loop=asyncio.get_running_loop(),
+            session=session,
+            proxy=None if proxy is None else URL(str(proxy.url)),
+            # aiohttp adds the host on the way, and keeps connections apart by these headers
+            proxy_headers=None if proxy is None else {**proxy.headers, "Host": address.host_port_subcomponent or ""},
+        )
+        self._connector = session.connector
+        self._url = url
+        lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_BODY]
+        self._head = "\r\n".join(map(_one_line, lines)).encode()
+
+    async def post(self, body: bytes, more: Mapping[str, str] | None = None) -> Reply:
+        """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
+        if self._connector is None:
+            raise RuntimeError("the session was closed")
+        connection = await self._connector.connect(self._request, [], _ANY_TIME)
+        try:
+            reply = await self._exchange(connection, self._head_of(body, more), body)
+        except BaseException:
+            connection.close()
+            raise
+        if _LOG.isEnabledFor(logging.INFO):
+            _LOG.info("HTTP Request: POST %s %d", self._url, reply.status)
+        return reply
+
+    def _head_of(self, body: bytes, more: Mapping[str, str] | None) -> bytes:
+        added = "".join(f"\r\n{_one_line(f'{name}: {value}')}" for name, value in more.items()) if more else ""
+        return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
+
+    @staticmethod
+    async def _exchange(connection: Connection, head: bytes, body: bytes) -> Reply:
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is None or transport is None:
+            raise aiohttp.ClientConnectionError("the connection was closed before the request was sent")
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        transport.write(head + body)
+        while True:
+            message, payload = await protocol.read()
+            if not _is_provisional(message.code):
+                return Reply(connection, message, payload)
+
+
+_OF_THE_BODY = frozenset({"Content-Length", "Transfer-Encoding"})
+
+
+def _is_provisional(status: int) -> bool:
+    """True where the answer itself is still to come (RFC 9110, 15.2); behind a 101 there is another protocol."""
+    return 100 <= status < 200 and status != 101
+
+
+def _is_still_sending(connection: Connection) -> bool:
+    """True where an answer came before its request was sent: what is left of that may not precede another one."""
+    return connection.protocol is not None and connection.protocol.writing_paused
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a header holds what does not print")
+    return text

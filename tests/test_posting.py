@@ -1,0 +1,237 @@
+"""A POST and its answer, on real sockets: the same bytes as aiohttp's own way, and answers cut in any place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx
+import pytest
+
+from moe_bulk.client import default_transport
+from moe_bulk.posting import Fields, Poster, Reply
+from tests.servers import ACCEPTED, Peer, authority, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+FIELDS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "me"}
+BODY = b'{"device_id":"d-1"}'
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The connections are aiohttp's, so the loop is asyncio's."""
+    return "asyncio"
+
+
+@asynccontextmanager
+async def _posting(url: str, ca_bundle: str | None = None) -> AsyncIterator[Poster]:
+    transport = default_transport(url, ca_bundle)
+    try:
+        yield Poster(transport.session, url, Fields(FIELDS), transport.proxy)
+    finally:
+        await transport.aclose()
+
+
+async def _whole(reply: Reply) -> tuple[int, bytes]:
+    body = bytearray()
+    await reply.read_into(body, 65536)
+    return reply.status, bytes(body)
+
+
+async def _polite(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        peer.answer()
+
+
+@pytest.mark.parametrize("path", ["/v1/device/W", "/v1/device/W?x=%2F", ""])
+async def test_it_says_what_httpx_over_aiohttp_says(path: str) -> None:
+    """What goes over the wire is the same, header for header."""
+    async with serving(_polite) as server:
+        url = server.url + path
+        transport = default_transport(url)
+        response = await transport.handle_async_request(httpx.Request("POST", url, headers=FIELDS, content=BODY))
+        assert (200, ACCEPTED) == (response.status_code, await response.aread())
+        await transport.aclose()
+        async with _posting(url) as poster:
+            assert (200, ACCEPTED) == await _whole(await poster.post(BODY))
+        long, short = server.requests
+        assert (long.line, long.headers, long.body) == (short.line, short.headers, short.body)
+
+
+async def test_headers_of_one_request_are_not_those_of_the_next() -> None:
+    """`more` travels with its own request only, whatever the connection."""
+    async with serving(_polite) as server, _posting(server.url) as poster:
+        for more in ({"X-Forwarded-For": "192.0.2.1"}, None):
+            assert (200, ACCEPTED) == await _whole(await poster.post(BODY, more))
+        assert ["192.0.2.1", None] == [each.headers.get("x-forwarded-for") for each in server.requests]
+        assert 1 == server.connections
+
+
+async def test_a_header_of_two_lines_is_never_sent() -> None:
+    """It could bring headers, or a request, of its own."""
+    async with serving(_polite) as server, _posting(server.url) as poster:
+        with pytest.raises(ValueError, match="does not print"):
+            await poster.post(BODY, {"X-Forwarded-For": "192.0.2.1\r\nContent-Length: 0"})
+        assert (200, ACCEPTED) == await _whole(await poster.post(BODY))
+        assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_answers_cut_in_any_place(tmp_path: Path, encrypted: bool) -> None:  # noqa: FBT001  two cases
+    """One byte at a time, in pieces, or with the next ones behind: the answer is the same."""
+    tls = authority(tmp_path) if encrypted else None
+    told = b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"status":"success"}'
+    chunked = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"status":\r\na\r\n"success"}\r\n0\r\n\r\n'
+
+    async def talk(peer: Peer) -> None:
+        for whole in (told, chunked, b"HTTP/1.1 100 Continue\r\n\r\n" + told, b"HTTP/1.1 103 Early\r\n\r\n" + chunked):
+            for step in (1, 7, 100):
+                await peer.request()
+                for start in range(0, len(whole), step):
+                    peer.send(whole[start : start + step])
+                    await peer.writer.drain()
+                    await asyncio.sleep(0)
+
+    context = tls.context if tls is not None else None
+    async with (
+        serving(talk, context) as server,
+        _posting(server.url, tls.bundle if tls is not None else None) as poster,
+    ):
+        for _ in range(12):
+            assert (200, ACCEPTED) == await _whole(await poster.post(BODY))
+        assert (1, 12) == (server.connections, len(server.requests))
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+async def test_answers_that_have_no_body(status: str) -> None:
+    """They are over with their head, and the connection goes on."""
+
+    async def talk(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.send(f"HTTP/1.1 {status}\r\n\r\n".encode())
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            assert (int(status[:3]), b"") == await _whole(await poster.post(BODY))
+        assert 1 == server.connections
+
+
+async def test_another_protocol_s_answer_ends_the_connection() -> None:
+    """A 101 is no answer of ours: nothing else is sent where HTTP is not spoken any more."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: upgrade\r\n\r\n")
+        await peer.ending()
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            reply = await poster.post(BODY)
+            assert 101 == reply.status
+            await reply.read_into(bytearray(), 65536)
+        assert 2 == server.connections
+
+
+async def test_an_answer_before_the_request_was_read_ends_the_connection() -> None:
+    """What is left of a request may not precede another one."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.answer(b"{}", "413 Content Too Large")
+        await peer.ending()
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            assert (413, b"{}") == await _whole(await poster.post(b"x" * 30_000_000))
+        assert 2 == server.connections
+
+
+async def test_what_is_longer_than_asked_for_is_not_read() -> None:
+    """The connection is closed instead."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.answer(b"y" * 10_000_000)
+        await peer.ending()
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            body = bytearray()
+            await (await poster.post(BODY)).read_into(body, 1000)
+            assert 1000 <= len(body) < 1_000_000
+        assert 2 == server.connections
+
+
+async def test_what_came_before_the_end_is_kept() -> None:
+    """A body that breaks off leaves what came of it."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\n{")
+        await peer.writer.drain()
+        peer.close()
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        reply, body = await poster.post(BODY), bytearray()
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await reply.read_into(body, 65536)
+        assert (400, b"{") == (reply.status, bytes(body))
+
+
+async def test_a_cancelled_request_takes_its_connection_with_it() -> None:
+    """Its answer would pass for the next one's."""
+    arrived = asyncio.Event()
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        arrived.set()
+        await peer.ending()
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            arrived.clear()
+            task = asyncio.ensure_future(poster.post(BODY))
+            await arrived.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert 2 == server.connections
+
+
+async def test_whoever_listens_to_httpx_hears_of_each_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Its log tells method, address and status, and not the words behind it, which are a stranger's."""
+    caplog.set_level(logging.INFO, logger="httpx")
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.answer(status="200 Nice-Words")
+
+    async with serving(talk) as server, _posting(f"{server.url}/v1/device/W") as poster:
+        await _whole(await poster.post(BODY))
+        said = f"HTTP Request: POST {server.url}/v1/device/W 200"
+    assert [said] == [record.getMessage() for record in caplog.records if record.name == "httpx"]
+
+
+async def test_nothing_is_sent_behind_the_end() -> None:
+    """A session that was closed opens no connection any more."""
+    async with serving(_polite) as server:
+        async with _posting(server.url) as poster:
+            pass
+        with pytest.raises(Exception, match=r"[Cc]losed"):
+            await poster.post(BODY)
+        assert [] == server.requests
+
+
+def test_the_headers_show_nothing() -> None:
+    """The key is among them."""
+    assert "<1 headers>" == repr(Fields({"Authorization": "Basic secret"}))
