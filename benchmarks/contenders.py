@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import gc
 import json
 import ssl
@@ -19,16 +20,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import aiohttp
 import httpx
 from aiohttp_pipeline import Pipeline, even_limiter
-from httpx_aiohttp import AiohttpTransport
 from machine import peak_memory, pin
 from measure import BARE, ENGINE, PIPELINE, SCRIPT, UVLOOP, Job, Measured
 from plain_script import Script, deliver_file
-from records import API_KEY, PATH, WORKSPACE, read_bodies
+from records import API_KEY, ATTRIBUTES, PATH, WORKSPACE
 
-from moe_bulk import Credentials, Network, Rate, Retry, Uploader
+from moe_bulk import Credentials, Device, Network, Position, Rate, Retry, Uploader
+from moe_bulk.client import Client
+from moe_bulk.record import Record, Row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     Prepare: TypeAlias = Callable[[Path], Callable[[], Awaitable[int]]]
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 AUTH = (WORKSPACE, API_KEY)
 GONE = 60.0
 """Seconds without the server after which a contender gives up: whoever started both was stopped."""
-
-HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
 @asynccontextmanager
@@ -58,39 +58,27 @@ async def engine(job: Job) -> AsyncIterator[Prepare]:
 
 @asynccontextmanager
 async def bare(job: Job) -> AsyncIterator[Prepare]:
-    """The same HTTP client and nothing else: workers that take prebuilt requests; no file, journal, pace or retry."""
-    context = _context(job)
+    """The same HTTP client and nothing else: workers that take prepared records; no file, journal, pace or retry."""
+    credentials = Credentials(WORKSPACE, API_KEY, base_url=job.url)
+    async with Client(credentials, GONE, time.time, ca_bundle=job.authority) as client:
 
-    def session() -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, ssl=context)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        async def work(left: Iterator[Record]) -> int:
+            return sum([(await client.attempt(record)).http_status == 200 for record in left])
 
-    transport = AiohttpTransport(verify=context, client=session)
-    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(None), trust_env=False) as client:
-        auth = httpx.BasicAuth(*AUTH)
+        async def run(records: Sequence[Record]) -> int:
+            left = iter(records)
+            return sum(await asyncio.gather(*(work(left) for _ in range(job.workers))))
 
-        def request(content: bytes) -> httpx.Request:
-            built = client.build_request("POST", job.url + PATH, content=content, headers=HEADERS)
-            return next(auth.sync_auth_flow(built))
-
-        def prepare(source: Path) -> Callable[[], Awaitable[int]]:
-            return partial(_loop, client, [request(each) for each in read_bodies(source)], job.workers)
-
-        yield prepare
+        yield lambda source: partial(run, _records(source))
 
 
-async def _loop(client: httpx.AsyncClient, requests: list[httpx.Request], workers: int) -> int:
-    left = iter(requests)
-    accepted = await asyncio.gather(*(_work(client, left) for _ in range(workers)))
-    return sum(accepted)
-
-
-async def _work(client: httpx.AsyncClient, requests: Iterator[httpx.Request]) -> int:
-    accepted = 0
-    for request in requests:
-        response = await client.send(request, auth=None)
-        accepted += response.status_code == 200
-    return accepted
+def _records(source: Path) -> list[Record]:
+    found = []
+    with source.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file)):
+            device = Device(row["customer_id"], row["device_id"], {name: row[name] for name in ATTRIBUTES})
+            found.append(Record(Row(Position(str(source), number + 2, 0), {}), device))
+    return found
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ API_KEY = "benchmark-key"
 PATH = f"/v1/device/{WORKSPACE}"
 
 COLUMNS = ("customer_id", "device_id", "platform", "push_id", "model", "app_version", "os_version", "moe_gaid")
-_ATTRIBUTES = COLUMNS[2:]
+ATTRIBUTES = COLUMNS[2:]
 _TOKEN = string.ascii_letters + string.digits + "-_"
 
 
@@ -72,16 +72,10 @@ def _row(number: int) -> tuple[str, ...]:
 
 def body(row: Mapping[str, str]) -> dict[str, object]:
     """A row in the shape of the Track Device API."""
-    attributes = {name: row[name] for name in _ATTRIBUTES}
+    attributes = {name: row[name] for name in ATTRIBUTES}
     return {
         "type": "device",
         "customer_id": row["customer_id"],
         "device_id": row["device_id"],
         "attributes": attributes,
     }
-
-
-def read_bodies(path: Path) -> list[bytes]:
-    """Every row's body, encoded."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [orjson.dumps(body(row)) for row in csv.DictReader(file)]

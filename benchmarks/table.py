@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LEGEND = """\
 moe_bulk          Uploader.run, the whole of it: rows read and checked, order kept, pace and window counted, answers
                   judged, journal written and synced
-bare loop         prebuilt requests through the same client (httpx over httpx-aiohttp); no file, no journal
+bare loop         the same client alone: prepared records, answers judged; no file, order, pace, retry or journal
 plain script      httpx.AsyncClient as it comes, gather, Semaphore, AsyncLimiter, csv.DictReader
 aiohttp pipeline  by hand: parses, posts, reads the answer, writes a line, and nothing else
 dlt, drt          a custom destination; the rest_api destination: with their best settings, told in peers.py

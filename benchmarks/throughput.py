@@ -30,7 +30,7 @@ HEAD = ("", "requests/s", "of script", "of bare", "CPU ms per 1,000", "of script
 LEGEND = f"""\
 {ENGINE:16}  Uploader.run, uncapped, the whole of it: CSV read, rows checked, order kept, pace and window counted,
                   answers judged, journal written and synced
-{BARE:16}  workers that send prebuilt requests through the same client (httpx over httpx-aiohttp); no file, no journal
+{BARE:16}  the same client alone: prepared records, answers judged; no file, order, pace, retry or journal
 {SCRIPT:16}  plain_script.py: httpx.AsyncClient as it comes, gather, Semaphore, AsyncLimiter, csv.DictReader
 {PIPELINE:16}  aiohttp_pipeline.py: by hand; parses, posts, reads the answer, writes a line, and nothing else
 CPU, MB           the client process's: user and system time of all threads; peak memory

@@ -83,9 +83,7 @@ class Entry(Ticket):
     keys: tuple[tuple[str, ...], ...]
 
     def __init__(self, record: Record, sender: Sender) -> None:
-        device = record.device
-        text = sum(map(len, device.attributes.values())) + len(device.customer_id) + len(device.device_id)
-        super().__init__(device.keys(), ROUGH_ROW_BYTES + 2 * text)
+        super().__init__(record.device.keys())
         self.record = record
         self.sender = sender
         self.cell = 0
@@ -94,6 +92,13 @@ class Entry(Ticket):
         """True when its sender's screen said that it has to be sent; the agenda's to set."""
         self.trials = Trials()
         self.attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
+
+    @property
+    def size(self) -> int:
+        """About the row's, twice, and what is made of it."""
+        device = self.record.device
+        text = sum(map(len, device.attributes.values())) + len(device.customer_id) + len(device.device_id)
+        return ROUGH_ROW_BYTES + 2 * text
 
     def result(self, status: Status, outcome: Outcome, settled_at: float) -> Result:
         """The last word on the record's row; `settled_at` is epoch seconds."""

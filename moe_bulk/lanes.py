@@ -19,13 +19,17 @@ MAX_PARKED_BYTES = 64_000_000
 class Ticket:
     """A place in each of its keys' lanes."""
 
-    __slots__ = ("followers", "keys", "size", "waits")
+    __slots__ = ("followers", "keys", "waits")
 
-    def __init__(self, keys: Sequence[Hashable], size: int = 0) -> None:
+    def __init__(self, keys: Sequence[Hashable]) -> None:
         self.keys = keys
-        self.size = size
         self.waits = 0
         self.followers: list[Ticket] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, about; it is asked for only where it has to wait."""
+        return 0
 
 
 T = TypeVar("T", bound=Ticket)

@@ -89,6 +89,7 @@ class Stop:
 
 
 Decision = Settle | Wait | Stop
+ACCEPTED = Settle(Status.ACCEPTED)
 
 
 class Outage:
@@ -199,7 +200,7 @@ class Policy:
                 trials.tries += 1
                 self._doomed.clear()
                 self.outage.alive()
-                return Settle(Status.ACCEPTED)
+                return ACCEPTED
             case Verdict.REJECTED:
                 trials.tries += 1
                 self.outage.alive()

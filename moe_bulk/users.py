@@ -29,6 +29,8 @@ HIGHEST_COUNT = 65_535
 """What two bytes hold; the counters of all cells take 5 MB, and 16 MB where a request may take ten minutes."""
 REMEMBERED = 0.05
 """The share of what a cell may hold from which on a run's next session is told of it."""
+CLOSELY = 0.02
+"""The share of the least limit beyond which a cell is counted closely."""
 ROUNDING = 0.001
 """Seconds; whoever looks again does so when the bucket has moved on by any rounding."""
 
@@ -57,17 +59,26 @@ class UserLimits:
 class Users:
     """Counts the requests of each user's cell, as the window guard does: from sending until one window after the end.
 
+    Nearly all users get little. Their cells are counted in the longest window only, which holds no less than the others
+    do; those that get more are counted closely, in every window, beginning with as many as the longest one holds.
+
     A request's end is its answer, or, where it was given up, the moment at which it can no longer arrive. All times are
     seconds of one clock that never goes backwards; `timeout` is how long a request may take at most.
     """
 
-    def __init__(self, timeout: float, limits: UserLimits | None = None, cells: int = CELLS) -> None:
+    def __init__(
+        self, timeout: float, limits: UserLimits | None = None, cells: int = CELLS, closely: float = CLOSELY
+    ) -> None:
         self._timeout = timeout
         self._cells = cells
         self._open = array("I", bytes(4 * cells))
         self._windows = [_Window(rate, timeout + GRACE, cells) for rate in (limits or UserLimits()).ours]
         self._longest = max(self._windows, key=lambda window: window.length)
+        self._others = [window for window in self._windows if window is not self._longest]
         self._least = min(window.limit for window in self._windows)
+        self._few = int(self._least * closely)
+        self._closely = bytearray(cells)
+        """1 for each cell that is counted in every window."""
 
     def cell(self, customer_id: str) -> int:
         """Where a user is counted; the same in every process, for what one session tells the next."""
@@ -78,11 +89,13 @@ class Users:
         on_their_way = self._open[cell]
         if self._longest.sums[cell] + on_their_way < self._least:
             return True  # at next to no cost for nearly all
+        self._watch_closely(cell, now)
         return all(window.over(cell, now) + on_their_way < window.limit for window in self._windows)
 
     def look_again_at(self, cell: int, now: float) -> float:
         """Before when a full cell cannot have room again."""
         on_their_way = self._open[cell]
+        self._watch_closely(cell, now)
         full = [window for window in self._windows if window.over(cell, now) + on_their_way >= window.limit]
         return max((window.moves_on_at(cell) for window in full), default=now)
 
@@ -105,6 +118,10 @@ class Users:
         out half as much as the one before, so that all of it is less than the tenth that is left to the user's apps.
         """
         told = REMEMBERED / 2 ** min(sessions - 1, 10)
+        if self._few >= self._least * told:
+            for cell, count in enumerate(self._longest.sums):
+                if count >= self._least * told:
+                    self._watch_closely(cell, now)
         found = {
             cell
             for window in self._windows
@@ -119,13 +136,28 @@ class Users:
     def remember(self, busy: Iterable[Iterable[int]], end: float, now: float) -> None:
         """Count what an earlier session said of its busy cells; all of it was over at `end`."""
         for cell, *counts in busy:
+            self._watch_closely(cell % self._cells, now)
             for window, count in zip(self._windows, counts, strict=False):
                 window.add(cell % self._cells, min(end, now), now, count)
 
     def _close(self, cell: int, end: float, now: float) -> None:
         self._open[cell] -= 1
-        for window in self._windows:
-            window.add(cell, end, now)
+        self._longest.add(cell, end, now)
+        if self._closely[cell]:
+            for window in self._others:
+                window.add(cell, end, now)
+        elif end > now or self._longest.sums[cell] > self._few:
+            self._watch_closely(cell, now, end)
+
+    def _watch_closely(self, cell: int, now: float, end: float | None = None) -> None:
+        """Count it in every window from now on; none of what these were not told of was over later than `end`, or now.
+
+        They take all of it for as late as that, so they hold too much for one window, and never too little.
+        """
+        if not self._closely[cell]:
+            self._closely[cell] = True
+            for window in self._others:
+                window.add(cell, max(now, end or now), now, self._longest.over(cell, now))
 
 
 class _Window:

@@ -20,8 +20,14 @@ class Numbered(Ticket):
     """A ticket that knows its place in the input."""
 
     def __init__(self, number: int, keys: Sequence[str], size: int = 0) -> None:
-        super().__init__(keys, size)
+        super().__init__(keys)
         self.number = number
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        """As it was said."""
+        return self._size
 
     def __repr__(self) -> str:
         return f"<{self.number}: {''.join(map(str, self.keys))}>"

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from moe_bulk.device import Device
 from moe_bulk.outcome import Outcome, Verdict
-from moe_bulk.wire import ANSWER_KEPT, clean, decode_body, device_path, encode, headers, judge, trouble
+from moe_bulk.wire import ANSWER_KEPT, HEADERS, clean, decode_body, device_path, encode, headers, judge, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,6 +174,25 @@ def test_reason_is_what_the_server_said_or_what_it_sent_instead(
     """A reason reads well whoever answered."""
     outcome = answered(status, body)
     assert (outcome.error_type, outcome.reason, outcome.request_id) == (error_type, reason, request_id)
+
+
+@pytest.mark.parametrize("said", [{}, *({name: "7"} for name in HEADERS)])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"status":"success"}',
+        b'{"status":"Success","message":"later"}',
+        SUCCESS,
+        b'{"status":"success","error":{"request_id":"r-1"}}',
+        b'{"status":"fail"}',
+        b'{"status":"success"',
+        b"[]",
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201, 400])
+def test_what_is_remembered_of_an_answer_changes_nothing(status: int, body: bytes, said: dict[str, str]) -> None:
+    """An answer in words that came before means what it means in words that are too long to remember."""
+    assert answered(status, body + b" " * 2000, said) == answered(status, body, said) == answered(status, body, said)
 
 
 def test_redirect_says_where_to() -> None:
