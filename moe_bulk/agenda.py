@@ -102,22 +102,23 @@ class Entry(Ticket):
 
     def result(self, status: Status, outcome: Outcome, settled_at: float) -> Result:
         """The last word on the record's row; `settled_at` is epoch seconds."""
-        device = self.record.device
+        record = self.record
+        row, device = record.row, record.device
         return Result(
-            position=self.record.position,
-            status=status,
-            row=self.record.row,
-            customer_id=device.customer_id,
-            device_id=device.device_id,
-            http_status=outcome.http_status,
-            error_type=outcome.error_type,
-            reason=None if status is Status.ACCEPTED else outcome.reason or outcome.error,
-            request_id=outcome.request_id,
-            attempts=tuple(self.attempts),
-            tries=self.trials.attempts,
-            settled_at=settled_at,
-            mapping=self.record.mapping,
-            keys=self.keys,
+            row.position,
+            status,
+            row,
+            device.customer_id,
+            device.device_id,
+            outcome.http_status,
+            outcome.error_type,
+            None if status is Status.ACCEPTED else outcome.reason or outcome.error,
+            outcome.request_id,
+            tuple(self.attempts),
+            self.trials.attempts,
+            settled_at,
+            record.mapping,
+            self.keys,
         )
 
 

@@ -30,7 +30,7 @@ from functools import partial
 from hashlib import blake2b
 from io import FileIO
 from mmap import mmap
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from moe_bulk.columns import Unsent
 from moe_bulk.deadletter import clean
@@ -38,13 +38,14 @@ from moe_bulk.errors import AGAIN, JournalError, RunRefused
 from moe_bulk.journal import sync_to_disk, telling, trouble
 from moe_bulk.naming import CENSUS
 from moe_bulk.outcome import Status
+from moe_bulk.record import Record
 from moe_bulk.recovery import open_to_mend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from moe_bulk.record import Record
+T = TypeVar("T")
 
 _FORMAT = 1
 _MAGIC = b"moe_bulk census\n"
@@ -104,6 +105,8 @@ class Census:
         self._saved = 0
         """The records that the table on disk knows, but perhaps not yet after a power cut."""
         self._known = _Known(sizes.kept)
+        self._unwritten = bytearray()
+        """The last records: those of the rows that are being looked at, which are written together."""
         self._broken: JournalError | None = None
         # close() waits for a thread that saves: its descriptor may belong to another file afterwards
         self._saving = threading.Lock()
@@ -131,13 +134,18 @@ class Census:
 
     # -- one row -------------------------------------------------------------------------------------------------------
 
-    def judge(self, record: Record) -> Record | Unsent:
-        """The record, which is counted from now on; or why it is not sent: its user has too many devices.
+    def judge(self, rows: Sequence[Record | Unsent | T]) -> list[Record | Unsent | T]:
+        """The rows, whose records are counted from now on; or why one is not sent: its user has too many devices.
 
         Raises JournalError where that cannot be written or read.
         """
+        judged = [self._judge(each) if isinstance(each, Record) else each for each in rows]
+        self._write_out()
+        return judged
+
+    def _judge(self, record: Record) -> Record | Unsent:
         device = record.device
-        if self.admits(device.customer_id, device.device_id):
+        if self._admit(device.customer_id, device.device_id):
             return record
         reason = (
             f"customer_id has {self._sizes.most:,} devices in this run already; MoEngage blocks a user with more: "
@@ -148,6 +156,11 @@ class Census:
 
     def admits(self, customer_id: str, device_id: str) -> bool:
         """Whether the user may have this device, too; then it is one of the user's from now on."""
+        admitted = self._admit(customer_id, device_id)
+        self._write_out()
+        return admitted
+
+    def _admit(self, customer_id: str, device_id: str) -> bool:
         if self._broken is not None:
             raise self._broken
         user, device = _hash(customer_id), _hash(device_id)
@@ -172,10 +185,16 @@ class Census:
         number = self.records + 1
         if number > MOST_RECORDS:
             return
-        cell = self._table[place]
-        self._write(_RECORD.pack(cell >> _COUNT_BITS, user, device), self._at(number))
+        if number == self._sizes.first + 1:
+            self._write_out()  # the table lies between these two
+        self._unwritten += _RECORD.pack(self._table[place] >> _COUNT_BITS, user, device)
         self.records = number
         self._point(place, number)
+
+    def _write_out(self) -> None:
+        if self._unwritten:
+            said, self._unwritten = bytes(self._unwritten), bytearray()
+            self._write(said, self._at(self.records + 1 - len(said) // _RECORD.size))
 
     def _point(self, place: int, number: int) -> None:
         """Make the record the last one of its cell."""
@@ -187,6 +206,7 @@ class Census:
         """The user's devices in ascending order, by the records from this one back."""
         found: set[int] = set()
         others = self._sizes.cells - 1
+        self._write_out()
         with telling(self._path.parent):
             while number:
                 said = os.pread(self._file.fileno(), _RECORD.size, self._at(number))

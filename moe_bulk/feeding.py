@@ -31,7 +31,7 @@ async def feed(
     try:
         async with aclosing(intake.batches()) as batches:
             async for batch in batches:
-                for made in batch:
+                for made in batch if run is None else run.judge(batch):
                     if not channel.has_room and not await channel.wait_for_room():
                         return
                     _take_in(made, channel, clock, run)
@@ -47,15 +47,11 @@ async def feed(
 
 
 def _take_in(made: Record | Unsent | Position, channel: Channel, clock: Clock, run: Run | None) -> None:
-    if isinstance(made, Position):
-        if run is not None:
-            run.skip(made)
-        return
     if run is not None:
-        made = run.take_in(made)
+        run.take_in(made)
     if isinstance(made, Unsent):
         channel.pass_on(_unsent(made, clock))
-    else:
+    elif not isinstance(made, Position):
         channel.put(made)
 
 

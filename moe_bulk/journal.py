@@ -8,7 +8,6 @@ import os
 import stat
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from io import FileIO
 from typing import TYPE_CHECKING
 
@@ -218,10 +217,9 @@ def _line(result: Result) -> bytes:
 
 
 def _without_surrogates(result: Result) -> Result:
-    return replace(
-        result,
+    return result._replace(
         position=result.position._replace(source=clean(result.position.source)),
-        attempts=tuple(replace(each, error=_cleaned(each.error)) for each in result.attempts),
+        attempts=tuple(each._replace(error=_cleaned(each.error)) for each in result.attempts),
         customer_id=_cleaned(result.customer_id),
         device_id=_cleaned(result.device_id),
         error_type=_cleaned(result.error_type),

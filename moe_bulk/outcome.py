@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from hashlib import blake2b
 from math import floor
-from typing import Self
+from typing import NamedTuple, Self
 
 import orjson
 
@@ -59,8 +59,7 @@ class Outcome:
     reset_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One request of a row: when, how long, and what came back.
 
     `sent` is epoch seconds (the wall clock at process start plus boot-clock time since), `at` boot-clock seconds, `ms`
@@ -143,8 +142,7 @@ def hashed(key: tuple[str, ...]) -> str:
     return b2a_base64(digest.digest(), newline=False).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """The last word on one row, and how it came to it.
 
     `attempts` holds the last `ATTEMPTS_KEPT`, `tries` says how many there were. `settled_at` is epoch seconds. `row` is

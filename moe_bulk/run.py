@@ -10,8 +10,8 @@ import anyio
 from moe_bulk.amounts import size
 from moe_bulk.checkpoint import Checkpoint
 from moe_bulk.clock import boot_id
-from moe_bulk.columns import Unsent
 from moe_bulk.errors import AGAIN, JournalError, TooManyFailures
+from moe_bulk.record import Position
 from moe_bulk.standing import version
 from moe_bulk.superseding import STOPPED, supersede
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from moe_bulk.columns import Unsent
+    from moe_bulk.intake import Batch
     from moe_bulk.outcome import Attempt, Result
-    from moe_bulk.record import Position, Record
+    from moe_bulk.record import Record
     from moe_bulk.rundir import RunFolder
     from moe_bulk.standing import Job, Standing
     from moe_bulk.tally import Summary
@@ -99,19 +101,20 @@ class Run:
         self.tally.answered(attempt.ms, ok=attempt.error is None)
         self.tally.timeline.answered(attempt)
 
-    def take_in(self, made: Record | Unsent) -> Record | Unsent:
-        """A row was read that has no result yet; what it is from now on: unsent, where its user has too many devices.
+    def judge(self, batch: Batch) -> Batch:
+        """What rows that were read are from now on: unsent, where their user has too many devices.
 
-        Raises JournalError where the disk does not take it; then the row counts as not read.
+        Raises JournalError where the disk does not take it; then none of them counts as read.
         """
-        judged = made if isinstance(made, Unsent) else self._census.judge(made)
-        self.tally.read()
-        self._settled.take_in(made.row.position)
-        return judged
+        return self._census.judge(batch)
 
-    def skip(self, position: Position) -> None:
-        """Reading came past a row that an earlier session settled."""
-        self._settled.skip(position)
+    def take_in(self, made: Record | Unsent | Position) -> None:
+        """A row was read that has no result yet, or reading came past one that an earlier session settled."""
+        if isinstance(made, Position):
+            self._settled.skip(made)
+        else:
+            self.tally.read()
+            self._settled.take_in(made.row.position)
 
     def record(self, batch: Sequence[Result]) -> None:
         """Write results as they settle, dead letters first; raises JournalError where the disk does not take them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
@@ -338,4 +338,4 @@ def _positions(back: ReadBack, tally: Tally, census: Census, stopping: Callable[
 
 def _on_our_clock(attempts: Sequence[Attempt], clock: Clock, *, same: bool) -> list[Attempt]:
     """The attempts, sent at seconds of this session's boot clock; after a reboot only the wall clock can tell."""
-    return [each if same else replace(each, at=each.sent - clock.zero) for each in attempts]
+    return [each if same else each._replace(at=each.sent - clock.zero) for each in attempts]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -287,7 +286,7 @@ def test_a_row_read_back_from_its_line_counts_as_when_it_settled(failed: Result)
     """A cause is the same whether the result is at hand or only its line, and whether its row could be read."""
     place = failed.position._replace(source=clean(failed.position.source))
     reason = None if failed.reason is None else clean(failed.reason)
-    line = replace(failed, position=place, reason=reason).line()
+    line = failed._replace(position=place, reason=reason).line()
 
     assert told(failed) == told(Result.from_line(line, unreadable=failed.row.fields is None))
 

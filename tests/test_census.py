@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from moe_bulk import census as room
 from moe_bulk.census import Census, Sizes
+from moe_bulk.columns import Unsent
 from moe_bulk.device import Device
 from moe_bulk.errors import JournalError, RunRefused
 from moe_bulk.outcome import Status
@@ -72,10 +73,10 @@ def test_a_row_too_many_says_why(tmp_path: Path) -> None:
     device = Device("user-1", "device-4", {"platform": "iOS", "push_id": "token"})
     record = Record(Row(place, {"a": "b"}), device, {"set": {}})
     with opened(tmp_path, Sizes(most=1)) as census:
-        assert record is census.judge(record)
+        assert [place, record] == census.judge([place, record])
         device.device_id = "device-5"
-        made = census.judge(record)
-    assert not isinstance(made, Record)
+        (made,) = census.judge([record])
+    assert isinstance(made, Unsent)
     assert (record.row, Status.INVALID, {"set": {}}) == (made.row, made.status, made.mapping)
     assert ("user-1", "device-5", device.keys()) == (made.customer_id, made.device_id, made.keys)
     assert made.reason.startswith("customer_id has 1 devices in this run already; MoEngage blocks a user with more")

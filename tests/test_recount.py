@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +24,7 @@ def result(number: int, *times: float, zero: float = ZERO, source: str = "rows",
     attempts = tuple(Attempt(zero + at, at, 1.0, 200) for at in times)
     settled_at = zero + max(times, default=0.0) + 1
     made = Result(position, Status.ACCEPTED, Row(position, {}), attempts=attempts, tries=len(times))
-    return replace(made, settled_at=settled_at, **more)
+    return made._replace(settled_at=settled_at, **more)
 
 
 def counted(results: Iterable[Result], in_memory: int = 7) -> Recount:
@@ -88,7 +87,7 @@ def test_dead_letters_are_those_of_the_failed_rows() -> None:
     """A missing one and one too many are named; one whose row came to something else is both."""
     rejected = [result(number, 1.0, status=Status.REJECTED) for number in range(10)]
     with counted(rejected) as recount, Letters(3) as letters:
-        for each in [*rejected[1:9], replace(rejected[9], status=Status.EXHAUSTED), result(30, status=Status.INVALID)]:
+        for each in [*rejected[1:9], rejected[9]._replace(status=Status.EXHAUSTED), result(30, status=Status.INVALID)]:
             place = each.position
             letters.add({"source": place.source, "line": place.line, "item": place.item, "status": each.status.value})
         assert [
@@ -110,11 +109,11 @@ def test_a_line_that_cannot_be_is_named() -> None:
     """Requests that overlap, that end after the row settled, that were more than the tries; no clock goes below 0."""
     fine = result(1, 1.0, 2.0)
     cases = [
-        replace(fine, attempts=fine.attempts[::-1]),
-        replace(fine, settled_at=ZERO),
-        replace(fine, tries=1),
-        replace(fine, attempts=(Attempt(ZERO, -1.0, 1.0, 200), fine.attempts[1])),
-        replace(fine, attempts=(fine.attempts[0], replace(fine.attempts[1], http_status=400))),
+        fine._replace(attempts=fine.attempts[::-1]),
+        fine._replace(settled_at=ZERO),
+        fine._replace(tries=1),
+        fine._replace(attempts=(Attempt(ZERO, -1.0, 1.0, 200), fine.attempts[1])),
+        fine._replace(attempts=(fine.attempts[0], fine.attempts[1]._replace(http_status=400))),
     ]
     with counted([fine]) as recount:
         assert [] == recount.faults.told()
@@ -130,6 +129,6 @@ def test_a_line_that_cannot_be_is_named() -> None:
 
 def test_many_faults_are_told_as_a_few() -> None:
     """The first ones are named, the others counted."""
-    with counted([replace(result(number, 1.0), tries=0) for number in range(1_000)]) as recount:
+    with counted([result(number, 1.0)._replace(tries=0) for number in range(1_000)]) as recount:
         (told,) = recount.faults.told()
         assert "more attempts than tries: line 1; line 2; line 3; line 4; line 5; and 995 more" == told

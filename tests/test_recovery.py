@@ -212,8 +212,8 @@ def test_all_from_a_line_that_is_not_ours_is_cut(folder: Folder, line: bytes) ->
         b'{"a":',
         letter(result(1, Status.EXHAUSTED)),
         letter(result(2, Status.REJECTED)),
-        letter(replace(result(1, Status.REJECTED), position=Position("other.csv", 3, 10))),
-        letter(replace(result(1, Status.REJECTED), position=Position(SOURCE, 3, 10, 1))),
+        letter(result(1, Status.REJECTED)._replace(position=Position("other.csv", 3, 10))),
+        letter(result(1, Status.REJECTED)._replace(position=Position(SOURCE, 3, 10, 1))),
         letter(result(1, Status.REJECTED)).replace(b'"format":1', b'"format":2'),
     ],
 )
@@ -334,7 +334,7 @@ def test_name_of_a_source_that_is_no_unicode(folder: Folder) -> None:
     """The file spells it out; its rows are still ours."""
     folder.sources = ("\udcff.csv",)
     place = Position("\\udcff.csv", 2, 0)
-    folder.write([replace(result(0, Status.REJECTED), position=place)])
+    folder.write([result(0, Status.REJECTED)._replace(position=place)])
 
     assert [0] == folder.recover()[0]
 
