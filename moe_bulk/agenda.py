@@ -91,7 +91,8 @@ class Entry(Ticket):
         self.cleared = False
         """True when its sender's screen said that it has to be sent; the agenda's to set."""
         self.trials = Trials()
-        self.attempts: deque[Attempt] = deque(maxlen=ATTEMPTS_KEPT)
+        self.attempts: tuple[Attempt, ...] = ()
+        """The last `ATTEMPTS_KEPT` of them."""
 
     @property
     def size(self) -> int:
@@ -99,6 +100,10 @@ class Entry(Ticket):
         device = self.record.device
         text = sum(map(len, device.attributes.values())) + len(device.customer_id) + len(device.device_id)
         return ROUGH_ROW_BYTES + 2 * text
+
+    def tried(self, attempt: Attempt) -> None:
+        """One more attempt is over."""
+        self.attempts = (*self.attempts[1 - ATTEMPTS_KEPT :], attempt)
 
     def result(self, status: Status, outcome: Outcome, settled_at: float) -> Result:
         """The last word on the record's row; `settled_at` is epoch seconds."""
@@ -114,7 +119,7 @@ class Entry(Ticket):
             outcome.error_type,
             None if status is Status.ACCEPTED else outcome.reason or outcome.error,
             outcome.request_id,
-            tuple(self.attempts),
+            self.attempts,
             self.trials.attempts,
             settled_at,
             record.mapping,

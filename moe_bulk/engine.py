@@ -240,17 +240,22 @@ class Engine:
 
     async def _turn(self) -> tuple[Entry, Slot] | None:
         """Wait at the gate for a record and the permission to send it; None when the engine has stopped."""
-        async with self._gate:
+        if not self._gate.enter_nowait():
+            await self._gate.enter()
+        try:
             turn = await self._next_turn()
+        finally:
+            self._gate.leave()
         self._idle -= 1
         return turn
 
     async def _next_turn(self) -> tuple[Entry, Slot] | None:
-        while (entry := await self._next_entry()) is not None:
+        # Whatever can be had at once is taken at once: a coroutine for each would cost as much as what it does.
+        while (entry := self._take_entry(self._clock.now()) or await self._next_entry()) is not None:
             self.gate = "pace"  # nobody sees it where the pace does not keep it waiting
             await self._pace.token(self._clock.now())
             self.gate = ""
-            slot = await self._permission(entry)
+            slot = self._take_slot(entry, self._clock.now()) or await self._permission(entry)
             if slot is not None:
                 self._policy.outage.sending(entry)
                 self._users.sent(entry.cell)
@@ -259,21 +264,27 @@ class Engine:
         return None
 
     async def _next_entry(self) -> Entry | None:
+        """Wait for an entry that may be sent; None when nothing is sent any more."""
         while self._error is None:
-            now, was_full = self._clock.now(), self._is_full()
-            # In an outage a record that failed goes to the end of the queue: each probe is another one.
-            entry = self.agenda.next(now, retries_first=not self._policy.outage.suspected)
-            self._tell_of_room(was_full)
-            if entry is not None:
-                screen = entry.sender.screen
-                if screen is None or not screen.is_stale(entry):
-                    return entry
-                self.agenda.ask_again(entry)
-                continue
+            now = self._clock.now()
+            if (entry := self._take_entry(now)) is not None:
+                return entry
             due = self.agenda.next_due()
             self.gate = "entry"
             await self._queued.wait(None if due is None else due - now)
             self.gate = ""
+        return None
+
+    def _take_entry(self, now: float) -> Entry | None:
+        """The next entry that may be sent, where there is one."""
+        while self._error is None:
+            was_full = self._is_full()
+            # In an outage a record that failed goes to the end of the queue: each probe is another one.
+            entry = self.agenda.next(now, retries_first=not self._policy.outage.suspected)
+            self._tell_of_room(was_full)
+            if entry is None or (screen := entry.sender.screen) is None or not screen.is_stale(entry):
+                return entry
+            self.agenda.ask_again(entry)
         return None
 
     async def _permission(self, entry: Entry) -> Slot | None:
@@ -283,16 +294,24 @@ class Engine:
         """
         while not entry.sender.halted:
             now = self._clock.now()
+            if (slot := self._take_slot(entry, now)) is not None:
+                return slot
             again = self._policy.outage.send_at(now)
             if again is not None and again <= now:
-                if (slot := self._pace.take(now)) is not None:
-                    if self._clock.now() - now <= STOOD_STILL_SECONDS:
-                        return slot
-                    self._pace.guard.given_up(slot, self._clock.now())  # what is sent now may arrive when it has passed
                 again = self._pace.send_at(now)
             self.gate = "slot"
             await self._over.wait(None if again is None else again - now)
             self.gate = ""
+        return None
+
+    def _take_slot(self, entry: Entry, now: float) -> Slot | None:
+        """The slot of a request that is sent this very moment, where it may be."""
+        again = self._policy.outage.send_at(now)
+        if entry.sender.halted or again is None or again > now or (slot := self._pace.take(now)) is None:
+            return None
+        if self._clock.now() - now <= STOOD_STILL_SECONDS:
+            return slot
+        self._pace.guard.given_up(slot, self._clock.now())  # what is sent now may arrive when it has passed
         return None
 
     def _admit(self, entry: Entry) -> None:
@@ -334,7 +353,7 @@ class Engine:
         attempt = Attempt(
             self._clock.epoch(slot.taken), slot.taken, (now - slot.taken) * 1000, outcome.http_status, outcome.error
         )
-        entry.attempts.append(attempt)
+        entry.tried(attempt)
         if watcher is not None:
             watcher.answered(attempt)
         self._judge(entry, outcome, now)

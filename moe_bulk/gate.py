@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 class Gate:
@@ -25,14 +21,20 @@ class Gate:
         self._woken: asyncio.Future[None] | None = None
         """Whoever was woken and has not looked yet: until then nobody else need be."""
 
-    async def __aenter__(self) -> None:
-        while self._taken:
-            await self._wait()
+    def enter_nowait(self) -> bool:
+        """Stand there where nobody does; False where somebody does. Whoever stands there has to `leave`."""
+        if self._taken:
+            return False
         self._taken = True
+        return True
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def enter(self) -> None:
+        """Wait until nobody stands there, then stand there."""
+        while not self.enter_nowait():
+            await self._wait()
+
+    def leave(self) -> None:
+        """Let others through."""
         self._taken = False
         self._wake()
 

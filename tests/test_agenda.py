@@ -196,7 +196,7 @@ class Traffic:
         if sent is not None:
             self.users.sent(sent.cell)
             self.users.answered(sent.cell, now)
-            sent.attempts.append(Attempt(now, now, 0.0, 503))
+            sent.tried(Attempt(now, now, 0.0, 503))
         return sent
 
     def all(self, now: float) -> list[int]:
@@ -344,7 +344,7 @@ def test_the_last_word(status: Status, outcome: Outcome, reason: str | None) -> 
     """A result tells the row, the last answer, the last attempts and the number of all."""
     one = entry(7, Stream())
     one.trials.tries, one.trials.free = 3, 2
-    one.attempts.append(Attempt(1.0, 2.0, 3.0, outcome.http_status, outcome.error))
+    one.tried(Attempt(1.0, 2.0, 3.0, outcome.http_status, outcome.error))
     assert Result(
         position=one.record.position,
         status=status,
@@ -365,7 +365,8 @@ def test_the_last_word(status: Status, outcome: Outcome, reason: str | None) -> 
 def test_twenty_attempts_are_told() -> None:
     """Of many attempts the last twenty are kept."""
     one = entry(7, Stream())
-    one.attempts.extend(Attempt(float(number), 0.0, 0.0, 503) for number in range(50))
+    for number in range(50):
+        one.tried(Attempt(float(number), 0.0, 0.0, 503))
     told = one.result(Status.ACCEPTED, ACCEPTED, 0.0).attempts
     assert [float(number) for number in range(30, 50)] == [attempt.sent for attempt in told]
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
 
 from moe_bulk.gate import Gate
 from tests.virtual import run_virtually
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@asynccontextmanager
+async def _standing(gate: Gate) -> AsyncIterator[None]:
+    await gate.enter()
+    try:
+        yield
+    finally:
+        gate.leave()
+
 
 async def _stand(gate: Gate, name: str, seconds: float, seen: list[str]) -> None:
-    async with gate:
+    async with _standing(gate):
         seen.append(name)
         await asyncio.sleep(seconds)
         seen.append(f"{name} left")
@@ -36,10 +50,10 @@ def test_whoever_comes_while_it_is_free_need_not_wait() -> None:
 
     async def main() -> tuple[list[str], str]:
         gate, seen = Gate(), list[str]()
-        async with gate:
+        async with _standing(gate):
             waiting = asyncio.create_task(_stand(gate, "woken", 0.0, seen))
             await asyncio.sleep(0)
-        async with gate:
+        async with _standing(gate):
             seen.append("came later")
         await waiting
         return seen, repr(gate)
@@ -53,15 +67,15 @@ def test_one_that_is_cancelled_while_it_waits_keeps_nobody(leaves_first: bool) -
 
     async def main() -> tuple[list[str], str]:
         gate, seen = Gate(), list[str]()
-        await gate.__aenter__()
+        await gate.enter()
         first, second = (asyncio.create_task(_stand(gate, name, 0.0, seen)) for name in ("first", "second"))
         await asyncio.sleep(0)
         if leaves_first:
-            await gate.__aexit__(None, None, None)
+            gate.leave()
             first.cancel()
         else:
             first.cancel()
-            await gate.__aexit__(None, None, None)
+            gate.leave()
         await second
         return seen, repr(gate)
 
@@ -73,7 +87,7 @@ def test_one_that_is_cancelled_is_forgotten() -> None:
 
     async def main() -> str:
         gate = Gate()
-        async with gate:
+        async with _standing(gate):
             waiting = asyncio.create_task(_stand(gate, "a", 0.0, []))
             await asyncio.sleep(0)
             waiting.cancel()
@@ -89,7 +103,7 @@ def test_an_error_within_lets_the_next_one_through() -> None:
     async def main() -> list[str]:
         gate, seen = Gate(), list[str]()
         with pytest.raises(ValueError, match="mine"):
-            async with gate:
+            async with _standing(gate):
                 raise ValueError("mine")
         await _stand(gate, "a", 0.0, seen)
         return seen
