@@ -13,13 +13,13 @@ import pytest
 
 from moe_bulk.client import default_transport
 from moe_bulk.posting import Fields, Poster, Reply
-from tests.servers import ACCEPTED, Peer, authority, serving
+from tests.servers import ACCEPTED, Peer, authority, polite, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
 
 FIELDS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "me"}
 BODY = b'{"device_id":"d-1"}'
@@ -46,16 +46,10 @@ async def _whole(reply: Reply) -> tuple[int, bytes]:
     return reply.status, bytes(body)
 
 
-async def _polite(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        peer.answer()
-
-
 @pytest.mark.parametrize("path", ["/v1/device/W", "/v1/device/W?x=%2F", ""])
 async def test_it_says_what_httpx_over_aiohttp_says(path: str) -> None:
     """What goes over the wire is the same, header for header."""
-    async with serving(_polite) as server:
+    async with serving(polite) as server:
         url = server.url + path
         transport = default_transport(url)
         response = await transport.handle_async_request(httpx.Request("POST", url, headers=FIELDS, content=BODY))
@@ -69,7 +63,7 @@ async def test_it_says_what_httpx_over_aiohttp_says(path: str) -> None:
 
 async def test_headers_of_one_request_are_not_those_of_the_next() -> None:
     """`more` travels with its own request only, whatever the connection."""
-    async with serving(_polite) as server, _posting(server.url) as poster:
+    async with serving(polite) as server, _posting(server.url) as poster:
         for more in ({"X-Forwarded-For": "192.0.2.1"}, None):
             assert (200, ACCEPTED) == await _whole(await poster.post(BODY, more))
         assert ["192.0.2.1", None] == [each.headers.get("x-forwarded-for") for each in server.requests]
@@ -78,7 +72,7 @@ async def test_headers_of_one_request_are_not_those_of_the_next() -> None:
 
 async def test_a_header_of_two_lines_is_never_sent() -> None:
     """It could bring headers, or a request, of its own."""
-    async with serving(_polite) as server, _posting(server.url) as poster:
+    async with serving(polite) as server, _posting(server.url) as poster:
         with pytest.raises(ValueError, match="does not print"):
             await poster.post(BODY, {"X-Forwarded-For": "192.0.2.1\r\nContent-Length: 0"})
         assert (200, ACCEPTED) == await _whole(await poster.post(BODY))
@@ -224,7 +218,7 @@ async def test_whoever_listens_to_httpx_hears_of_each_request(caplog: pytest.Log
 
 async def test_nothing_is_sent_behind_the_end() -> None:
     """A session that was closed opens no connection any more."""
-    async with serving(_polite) as server:
+    async with serving(polite) as server:
         async with _posting(server.url) as poster:
             pass
         with pytest.raises(Exception, match=r"[Cc]losed"):
