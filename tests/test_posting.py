@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
@@ -18,6 +18,8 @@ from tests.servers import ACCEPTED, Peer, authority, polite, serving
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from aiohttp.connector import Connection
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
 
@@ -222,6 +224,30 @@ async def test_nothing_is_sent_behind_the_end() -> None:
         async with _posting(server.url) as poster:
             pass
         with pytest.raises(Exception, match=r"[Cc]losed"):
+            await poster.post(BODY)
+        assert [] == server.requests
+
+
+async def test_a_session_that_is_closed_is_refused() -> None:
+    """It says so at once, not at the first request."""
+    session = aiohttp.ClientSession()
+    await session.close()
+    with pytest.raises(RuntimeError, match="the session is closed"):
+        Poster(session, "http://127.0.0.1:9", Fields(FIELDS), None)
+
+
+async def test_a_connection_that_is_gone_carries_nothing() -> None:
+    """It may have been closed between the moment when it was chosen and the one when it was to be used."""
+
+    class Closing(aiohttp.TCPConnector):
+        async def connect(self, *args: Any) -> Connection:
+            connection = await super().connect(*args)
+            connection.close()
+            return connection
+
+    async with serving(polite) as server, aiohttp.ClientSession(connector=Closing()) as session:
+        poster = Poster(session, server.url, Fields(FIELDS), None)
+        with pytest.raises(aiohttp.ClientConnectionError, match="before the request was sent"):
             await poster.post(BODY)
         assert [] == server.requests
 
