@@ -1,4 +1,4 @@
-"""What the transport does on real sockets, and what `Client.attempt` makes of it.
+"""What our connections and the transport over them do on real sockets, and what `Client` makes of it.
 
 Slots of the rate limit rest on these pins: nothing beneath the client sends a request twice, and what was given up
 never arrives later.
@@ -24,6 +24,7 @@ from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.posting import Reply
 from moe_bulk.record import Position, Record, Row
+from moe_bulk.wire import CONNECTION_TEST_PATH, WORKSPACE_HEADER, encode_connection_test
 from tests.servers import (
     ACCEPTED,
     Authority,
@@ -181,7 +182,7 @@ FAULTS: list[tuple[Callable[[Peer], Awaitable[None]], int, type[Exception], type
 async def test_an_attempt_is_one_request(
     talk: Callable[[Peer], Awaitable[None]], requests: int, kind: type, cause: type, name: str
 ) -> None:
-    """Whatever the server does to a POST, it is sent once, and the attempt says in plain words what it was."""
+    """Whatever the server does to a POST, it is sent once, by the transport and by an attempt, which names it."""
     async with serving(talk) as server:
         error = await _raised(server.url)
         assert (1, requests) == (server.connections, len(server.requests))
@@ -632,6 +633,18 @@ async def test_an_odd_status_is_trouble(status: str) -> None:
     async with serving(talk) as server:
         outcome = await _one_attempt(server.url)
     assert (Verdict.TROUBLE, int(status[:3])) == (outcome.verdict, outcome.http_status)
+
+
+async def test_a_test_connection_is_one_request_too() -> None:
+    """It goes over our transport, and its answer says what a record's would."""
+    async with serving(polite) as server, _entered(server.url) as client:
+        answer = Answer()
+        assert Verdict.ACCEPTED is (await client.try_connection(answer)).verdict
+        assert (200, ACCEPTED, "session=1") == (answer.status, answer.body, answer.headers["set-cookie"])
+        (request,) = server.requests
+        assert f"POST {CONNECTION_TEST_PATH} HTTP/1.1" == request.line
+        assert "WORKSPACE" == request.headers[WORKSPACE_HEADER.lower()]
+        assert encode_connection_test("WORKSPACE", KEY, server.host) == request.body
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
