@@ -68,7 +68,7 @@ class Engine:
         self._pace = pace
         self._policy = policy
         self._clock = clock
-        self._most_in_flight = in_flight
+        self.most_in_flight = in_flight
         self._channels: set[Channel] = set()
         self._flights = Flights()
         self._workers = 0
@@ -115,7 +115,7 @@ class Engine:
 
     def open(self, watcher: Watcher | None = None, screen: Screen | None = None) -> Channel:
         """A new way in and out; `leave` it when done. Records that `screen` does not tell to clear are not sent."""
-        channel = Channel(self._admit, lambda: self.agenda.lanes.full, ROOM + 2 * self._most_in_flight, watcher, screen)
+        channel = Channel(self._admit, lambda: self.agenda.lanes.full, ROOM + 2 * self.most_in_flight, watcher, screen)
         self._channels.add(channel)
         if self._error is not None:
             channel.halt(self._error)
@@ -154,11 +154,6 @@ class Engine:
     def in_flight(self) -> int:
         """Requests on their way."""
         return len(self._flights)
-
-    @property
-    def most_in_flight(self) -> int:
-        """As many requests may be on their way."""
-        return self._most_in_flight
 
     @property
     def stopped_by(self) -> RunStopped | None:
@@ -220,7 +215,7 @@ class Engine:
         with self._noting_bugs():
             while (turn := await self._turn()) is not None:
                 entry, slot = turn
-                if not self._idle and self._workers < self._most_in_flight:
+                if not self._idle and self._workers < self.most_in_flight:
                     self._hire()
                 await self._make_attempt(entry, slot)
         self._workers -= 1

@@ -24,6 +24,7 @@ ROOMS = """
     clock
     amounts
     config
+    ids
     device
     record
     settled
