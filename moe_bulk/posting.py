@@ -41,6 +41,15 @@ class Fields(CIMultiDict[str]):
         return f"<{len(self)} headers>"
 
 
+class _Head(bytes):
+    """What all requests begin with; it holds a secret, and shows nothing."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
+
+
 class Reply:
     """An answer whose head has come: its status, its headers by any case, and what comes of its body."""
 
@@ -94,13 +103,13 @@ class Poster:
         self._url = url
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_BODY]
-        self._head = "\r\n".join(map(_one_line, lines)).encode()
+        self._head = _Head("\r\n".join(map(_one_line, lines)).encode())
 
     async def post(self, body: bytes, more: Mapping[str, str] | None = None) -> Reply:
         """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
         connection = await self._connector.connect(self._request, [], _ANY_TIME)
         try:
-            reply = await self._exchange(connection, self._head_of(body, more), body)
+            reply = await self._exchange(connection, body, more)
         except BaseException:
             connection.close()
             raise
@@ -112,13 +121,12 @@ class Poster:
         added = "".join(f"\r\n{_one_line(f'{name}: {value}')}" for name, value in more.items()) if more else ""
         return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
 
-    @staticmethod
-    async def _exchange(connection: Connection, head: bytes, body: bytes) -> Reply:
+    async def _exchange(self, connection: Connection, body: bytes, more: Mapping[str, str] | None) -> Reply:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ClientConnectionError("the connection was closed before the request was sent")
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        transport.write(head + body)
+        transport.write(self._head_of(body, more) + body)  # no variable holds it: a traceback may show them
         while True:
             message, payload = await protocol.read()
             if not _is_provisional(message.code):

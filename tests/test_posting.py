@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -250,6 +251,24 @@ async def test_a_connection_that_is_gone_carries_nothing() -> None:
         with pytest.raises(aiohttp.ClientConnectionError, match="before the request was sent"):
             await poster.post(BODY)
         assert [] == server.requests
+
+
+async def test_what_goes_wrong_shows_no_key() -> None:
+    """It is in no variable of whoever sent the request and waited for the answer."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.close()
+
+    async with serving(talk) as server, aiohttp.ClientSession() as session:
+        poster = Poster(session, server.url, Fields({"Authorization": f"Basic {'secret' * 2}"}), None)
+        with pytest.raises(aiohttp.ServerDisconnectedError) as raised:
+            await poster.post(BODY)
+        assert "Basic secretsecret" == server.requests[0].headers["authorization"]
+    stack = TracebackException.from_exception(raised.value, capture_locals=True).stack
+    told = "".join(map(str, (frame.locals for frame in stack[1:])))  # the first frame is this test's own
+    assert "protocol" in told
+    assert "secretsecret" not in told + repr(vars(poster))
 
 
 def test_the_headers_show_nothing() -> None:
