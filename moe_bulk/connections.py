@@ -14,6 +14,7 @@ from httpx_aiohttp import AiohttpTransport
 
 if TYPE_CHECKING:
     import ssl
+    from asyncio.trsock import TransportSocket
     from collections.abc import Mapping, Sequence
 
     import httpx
@@ -34,10 +35,13 @@ class _Held(NamedTuple):
 
     connection: aiohttp.connector.Connection
     transport: asyncio.Transport
+    socket: TransportSocket
 
     def abort(self) -> None:
         """Reset it, unless it was given back in good order: then it may already carry another attempt."""
-        if self.connection.transport is not None or self.transport.is_closing():
+        given_back = self.connection.transport is None and not self.transport.is_closing()
+        # asyncio fails to abort what was closed with something left to say, and is gone since
+        if not given_back and self.socket.fileno() >= 0:
             self.transport.abort()
 
 
@@ -101,7 +105,8 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
             raise aiohttp.ClientConnectionError("the server closed the connection, or spoke before it was asked")
         if attempt is not None:
-            attempt.carriers.append(_Held(connection, connection.transport))
+            opened = connection.transport.get_extra_info("socket")
+            attempt.carriers.append(_Held(connection, connection.transport, opened))
         return connection
 
     async def close(self, *, abort_ssl: bool = False) -> None:  # noqa: D102  the parent's

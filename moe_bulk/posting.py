@@ -33,6 +33,9 @@ _ANY_TIME = aiohttp.ClientTimeout()
 _OF_THE_BODY = frozenset({"Content-Length", "Transfer-Encoding"})
 """Headers that tell of one body alone: each request has its own."""
 
+_AT_ONCE = 8 * 1024
+"""Bytes that a socket that holds nothing takes at once, whatever the system."""
+
 
 class Fields(CIMultiDict[str]):
     """Headers in aiohttp's own form; they hold a secret, and show nothing."""
@@ -41,8 +44,8 @@ class Fields(CIMultiDict[str]):
         return f"<{len(self)} headers>"
 
 
-class _Head(bytes):
-    """What all requests begin with; it holds a secret, and shows nothing."""
+class _Hidden(bytes):
+    """What is sent; it holds a secret, and shows nothing: a traceback tells what variables hold."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes>"
@@ -53,28 +56,39 @@ class _Head(bytes):
 class Reply:
     """An answer whose head has come: its status, its headers by any case, and what comes of its body."""
 
-    __slots__ = ("_connection", "_payload", "headers", "status")
+    __slots__ = ("_connection", "_payload", "_sent", "headers", "status")
 
-    def __init__(self, connection: Connection, message: RawResponseMessage, payload: StreamReader) -> None:
+    def __init__(self, connection: Connection, message: RawResponseMessage, payload: StreamReader, sent: int) -> None:
         self.status = message.code
         self.headers: Mapping[str, str] = message.headers
         self._connection = connection
         self._payload = payload
+        self._sent = sent
 
     async def read_into(self, body: bytearray, most: int) -> None:
         """Add what comes of the body, about `most` bytes at most; what came before an error is in `body`.
 
-        The connection is given back where all of it came, and closed where it did not.
+        The connection is given back where all of it came, and the next request may follow; else it is aborted.
         """
         payload = self._payload
         try:
             while not payload.at_eof() and len(body) < most:
                 body += await payload.read(most)
         finally:
-            if payload.at_eof() and not _is_still_sending(self._connection):
+            transport = self._connection.transport
+            if payload.at_eof() and transport is not None and self._is_last(transport):
                 self._connection.release()
             else:
-                self._connection.close()
+                _abort(self._connection)
+
+    def _is_last(self, transport: asyncio.Transport) -> bool:
+        """True where all was said on both sides: neither an answer nor the rest of a request is still to come.
+
+        A server may refuse a request that it has not read. How much of it TLS keeps back is not told, so that a refusal
+        of what does not fit into a socket at once is taken for such a one.
+        """
+        unread = transport.get_write_buffer_size() or (self._sent > _AT_ONCE and self.status // 100 != 2)
+        return self.status >= 200 and not unread
 
 
 class Poster:
@@ -103,44 +117,47 @@ class Poster:
         self._url = url
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_BODY]
-        self._head = _Head("\r\n".join(map(_one_line, lines)).encode())
+        self._head = _Hidden("\r\n".join(map(_one_line, lines)).encode())
 
     async def post(self, body: bytes, more: Mapping[str, str] | None = None) -> Reply:
         """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
         connection = await self._connector.connect(self._request, [], _ANY_TIME)
         try:
-            reply = await self._exchange(connection, body, more)
+            reply = await self._exchange(connection, _Hidden(self._head_of(body, more) + body))
+            if _LOG.isEnabledFor(logging.INFO):
+                _LOG.info("HTTP Request: POST %s %d", self._url, reply.status)
         except BaseException:
-            connection.close()
+            _abort(connection)
             raise
-        if _LOG.isEnabledFor(logging.INFO):
-            _LOG.info("HTTP Request: POST %s %d", self._url, reply.status)
         return reply
 
     def _head_of(self, body: bytes, more: Mapping[str, str] | None) -> bytes:
         added = "".join(f"\r\n{_one_line(f'{name}: {value}')}" for name, value in more.items()) if more else ""
         return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
 
-    async def _exchange(self, connection: Connection, body: bytes, more: Mapping[str, str] | None) -> Reply:
+    @staticmethod
+    async def _exchange(connection: Connection, request: _Hidden) -> Reply:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ClientConnectionError("the connection was closed before the request was sent")
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        transport.write(self._head_of(body, more) + body)  # no variable holds it: a traceback may show them
+        transport.write(request)
         while True:
             message, payload = await protocol.read()
             if not _is_provisional(message.code):
-                return Reply(connection, message, payload)
+                return Reply(connection, message, payload, len(request))
+
+
+def _abort(connection: Connection) -> None:
+    """Throw away what was not sent yet: no server finds it later, and nobody waits until one reads it."""
+    if connection.transport is not None:
+        connection.transport.abort()  # before it is closed: TLS says what it has left all the same, once it is
+    connection.close()
 
 
 def _is_provisional(status: int) -> bool:
     """True where the answer itself is still to come (RFC 9110, 15.2); behind a 101 there is another protocol."""
     return 100 <= status < 200 and status != 101
-
-
-def _is_still_sending(connection: Connection) -> bool:
-    """True where an answer came before its request was sent: what is left of that may not precede another one."""
-    return connection.protocol is not None and connection.protocol.writing_paused
 
 
 def _one_line(text: str) -> str:

@@ -9,8 +9,10 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 import trustme
+from yarl import URL
 
 from moe_bulk import connections
 from moe_bulk.client import Client
@@ -149,3 +151,25 @@ async def test_an_answer_of_http_1_0_ends_its_connection() -> None:
     async with serving(talk) as server, _entered(server.url) as client:
         assert [True] * 3 == [await _accepted(client) for _ in range(3)]
         assert 3 == server.connections
+
+
+async def test_what_is_gone_can_be_aborted_all_the_same() -> None:
+    """A connection was closed in the midst of a request, and the server read on: asyncio cannot abort that any more."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[str] = loop.create_future()
+
+    async def talk(peer: Peer) -> None:
+        ended.set_result(await peer.ending())
+
+    async with serving(talk) as server:
+        connector = connections.Connector(ssl.create_default_context())
+        under_way = connections.UnderWay(loop.time() + 5)
+        connections.attempt_under_way.set(under_way)
+        request = aiohttp.ClientRequest("POST", URL(server.url), loop=loop)
+        connection = await connector.connect(request, [], aiohttp.ClientTimeout())
+        assert connection.transport is not None
+        connection.transport.write(b"x" * 10_000_000)
+        connection.close()
+        await ended
+        under_way.abort()
+        await connector.close()

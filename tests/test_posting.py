@@ -123,20 +123,71 @@ async def test_answers_that_have_no_body(status: str) -> None:
         assert 1 == server.connections
 
 
-async def test_another_protocol_s_answer_ends_the_connection() -> None:
-    """A 101 is no answer of ours: nothing else is sent where HTTP is not spoken any more."""
+@pytest.mark.parametrize(
+    "head",
+    [
+        "101 Switching Protocols\r\nUpgrade: chat\r\nConnection: upgrade",
+        "101 Switching Protocols",
+        "099 Nearly\r\nContent-Length: 0",
+    ],
+)
+async def test_what_is_no_last_answer_ends_the_connection(head: str) -> None:
+    """Nothing else is sent where another protocol is spoken, or where the answer itself may still come."""
 
     async def talk(peer: Peer) -> None:
         await peer.request()
-        peer.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: upgrade\r\n\r\n")
-        await peer.ending()
+        peer.send(f"HTTP/1.1 {head}\r\n\r\n".encode())
+        while True:
+            await peer.request()
+            peer.answer()  # the first one's, a little late
 
     async with serving(talk) as server, _posting(server.url) as poster:
         for _ in range(2):
-            reply = await poster.post(BODY)
-            assert 101 == reply.status
-            await reply.read_into(bytearray(), 65536)
+            assert (int(head[:3]), b"") == await _whole(await poster.post(BODY))
         assert 2 == server.connections
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_long_request_that_is_refused_may_not_have_been_read(
+    tmp_path: Path,
+    encrypted: bool,  # noqa: FBT001  two cases
+) -> None:
+    """Nobody tells how much of it TLS keeps back, so that no other request follows it, as none follows what is left."""
+    tls = authority(tmp_path) if encrypted else None
+
+    async def talk(peer: Peer) -> None:
+        while True:
+            await peer.reader.readuntil(b"\r\n\r\n")
+            peer.answer(b"{}", "413 Content Too Large")
+
+    context, bundle = (tls.context, tls.bundle) if tls is not None else (None, None)
+    async with serving(talk, context) as server, _posting(server.url, bundle) as poster:
+        for _ in range(2):
+            assert (413, b"{}") == await _whole(await poster.post(b"x" * 20_000))
+        assert 2 == server.connections
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_what_was_left_of_a_request_when_its_answer_broke_off_never_arrives(
+    tmp_path: Path,
+    encrypted: bool,  # noqa: FBT001  two cases
+) -> None:
+    """A connection is aborted before anybody closes it: TLS would say what is left all the same."""
+    tls, ended = authority(tmp_path) if encrypted else None, asyncio.get_running_loop().create_future()
+    gone = asyncio.Event()
+
+    async def talk(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.send(b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
+        await gone.wait()
+        ended.set_result(await peer.ending())
+
+    context, bundle = (tls.context, tls.bundle) if tls is not None else (None, None)
+    async with serving(talk, context) as server, _posting(server.url, bundle) as poster:
+        with pytest.raises((aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError)):
+            await _whole(await poster.post(b"x" * 10_000_000))
+        gone.set()
+        assert "reset" == await ended
 
 
 async def test_an_answer_before_the_request_was_read_ends_the_connection() -> None:
@@ -269,6 +320,26 @@ async def test_what_goes_wrong_shows_no_key() -> None:
     told = "".join(map(str, (frame.locals for frame in stack[1:])))  # the first frame is this test's own
     assert "protocol" in told
     assert "secretsecret" not in told + repr(vars(poster))
+
+
+async def test_a_listener_that_fails_leaves_no_connection_behind() -> None:
+    """Filters of a log are others' code."""
+
+    def fails(_record: logging.LogRecord) -> bool:
+        raise LookupError
+
+    log, before = logging.getLogger("httpx"), logging.getLogger("httpx").level
+    log.addFilter(fails)
+    log.setLevel(logging.INFO)
+    try:
+        async with serving(polite) as server, _posting(server.url) as poster:
+            for _ in range(2):
+                with pytest.raises(LookupError):
+                    await poster.post(BODY)
+            assert 2 == server.connections
+    finally:
+        log.removeFilter(fails)
+        log.setLevel(before)
 
 
 def test_the_headers_show_nothing() -> None:
