@@ -76,12 +76,12 @@ class Reply:
                 body += await payload.read(most)
         finally:
             transport = self._connection.transport
-            if payload.at_eof() and transport is not None and self._is_last(transport):
+            if payload.at_eof() and transport is not None and self._all_said(transport):
                 self._connection.release()
             else:
                 _abort(self._connection)
 
-    def _is_last(self, transport: asyncio.Transport) -> bool:
+    def _all_said(self, transport: asyncio.Transport) -> bool:
         """True where all was said on both sides: neither an answer nor the rest of a request is still to come.
 
         A server may refuse a request that it has not read. How much of it TLS keeps back is not told, so that a refusal
