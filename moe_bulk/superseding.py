@@ -64,9 +64,9 @@ class Portions(NamedTuple):
     """That are looked at in one reading of the results at most: some 50 MB."""
     lines: int = 1000
     """Of results that are read, or left out, together; and lines or letters until `stopping` is asked again."""
-    few: int = 12_500
-    """That may always be looked at in one reading."""
-    readings: int = 8
+    few: int = 3_000
+    """That may always be looked at in one reading: some 3 MB, so that a run needs no more memory at its end."""
+    readings: int = 16
     """That are no trouble: rather than more of them, more letters are looked at in each."""
 
 
