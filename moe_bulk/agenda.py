@@ -96,20 +96,20 @@ class Entry(Ticket):
 
     @property
     def size(self) -> int:
-        """About the row's, twice, and what is made of it."""
+        """Bytes, about: the row's text is held twice, as it was read and as what was made of it."""
         device = self.record.device
         text = sum(map(len, device.attributes.values())) + len(device.customer_id) + len(device.device_id)
         return ROUGH_ROW_BYTES + 2 * text
 
     def tried(self, attempt: Attempt) -> None:
-        """One more attempt is over."""
+        """Note an attempt that is over."""
         self.attempts = (*self.attempts[1 - ATTEMPTS_KEPT :], attempt)
 
     def result(self, status: Status, outcome: Outcome, settled_at: float) -> Result:
         """The last word on the record's row; `settled_at` is epoch seconds."""
         record = self.record
         row, device = record.row, record.device
-        return Result(
+        return Result(  # by position: names would cost as much again
             row.position,
             status,
             row,

@@ -9,10 +9,11 @@ of cells. Short runs have no table.
   devices, nobody needs to look at them. From then on the records are followed back for one user's exact devices, by a
   thousand small reads; these devices are kept in memory while there is room, and are not written again.
 
-A record is written before its row goes its way, so a killed process leaves none out; a row that is taken in twice is
-the same device. The log is the truth. The table on disk lags behind it by a sync or two, so that after a power cut it
-speaks of nothing that is lost: the rest is read from the log's end. What a power cut takes from the log was behind the
-last sync, and is counted again: from the results that are read back, or when its rows are taken in again.
+The records of rows that were read together are written together, before any of these rows goes its way, so a killed
+process leaves none out; a row that is taken in twice is the same device. The log is the truth. The table on disk lags
+behind it by a sync or two, so that after a power cut it speaks of nothing that is lost: the rest is read from the log's
+end. What a power cut takes from the log was behind the last sync, and is counted again: from the results that are read
+back, or when its rows are taken in again.
 
 Two users who share all 64 bits of their hashes would count as one, two devices likewise: nobody will see it happen.
 """
@@ -30,7 +31,7 @@ from functools import partial
 from hashlib import blake2b
 from io import FileIO
 from mmap import mmap
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from moe_bulk.columns import Unsent
 from moe_bulk.deadletter import clean
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-T = TypeVar("T")
+    from moe_bulk.record import Position
 
 _FORMAT = 1
 _MAGIC = b"moe_bulk census\n"
@@ -106,7 +107,7 @@ class Census:
         """The records that the table on disk knows, but perhaps not yet after a power cut."""
         self._known = _Known(sizes.kept)
         self._unwritten = bytearray()
-        """The last records: those of the rows that are being looked at, which are written together."""
+        """The last records, of rows that are being judged; it is empty whenever somebody else has a turn."""
         self._broken: JournalError | None = None
         # close() waits for a thread that saves: its descriptor may belong to another file afterwards
         self._saving = threading.Lock()
@@ -132,12 +133,12 @@ class Census:
         """Bytes that the records take."""
         return self.records * _RECORD.size
 
-    # -- one row -------------------------------------------------------------------------------------------------------
+    # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def judge(self, rows: Sequence[Record | Unsent | T]) -> list[Record | Unsent | T]:
-        """The rows, whose records are counted from now on; or why one is not sent: its user has too many devices.
+    def judge(self, rows: Sequence[Record | Unsent | Position]) -> list[Record | Unsent | Position]:
+        """The rows, whose devices are counted from now on; or why one is not sent: its user has too many of them.
 
-        Raises JournalError where that cannot be written or read.
+        Positions are of rows that an earlier session settled. Raises JournalError where it cannot be written or read.
         """
         judged = [self._judge(each) if isinstance(each, Record) else each for each in rows]
         self._write_out()

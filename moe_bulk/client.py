@@ -1,8 +1,9 @@
-"""Exactly one attempt: record → outcome. Owns the httpx client; trouble of the network is an outcome, no exception.
+"""Exactly one attempt: record → outcome. Owns the connections; trouble of the network is an outcome, no exception.
 
-httpx is what users see and may replace; beneath it httpx-aiohttp's transport carries the bytes, because one shared
-httpx pool scans all its connections for every request (encode/httpcore#1035). It never sends a POST twice by itself:
-pinned by `tests/test_client_transport.py`.
+httpx is what users see and may replace, by a transport or a client of their own. Where they do not, `posting` sends the
+records over aiohttp's connections, because one shared httpx pool scans all its connections for every request
+(encode/httpcore#1035); a Test connection goes over the same ones, through httpx-aiohttp's transport. Neither sends a
+POST twice by itself: pinned by `tests/test_client_transport.py`.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Answer:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none, or no connection."""
         return self.under_way.certificate if self.under_way is not None else {}
 
-    async def take_in(self, reply: Reply) -> None:
+    async def read_reply(self, reply: Reply) -> None:
         """At most `ANSWER_KEPT` bytes, decoded; the rest of a longer answer is not read."""
         self.status, self.headers, raw = reply.status, reply.headers, bytearray()
         try:
@@ -138,8 +139,8 @@ class Answer:
         finally:
             self._keep(raw)
 
-    async def read(self, response: httpx.Response) -> None:
-        """The same of what the caller's transport or client brings, or the long way of ours."""
+    async def read_response(self, response: httpx.Response) -> None:
+        """The same of what httpx brings: over the caller's transport or client, or over ours in a Test connection."""
         self.status, self.headers = response.status_code, response.headers
         if response.is_stream_consumed:  # the caller's transport or event hook has read it, httpx.MockTransport does
             self.body, self.whole = response.content[: wire.ANSWER_KEPT], True
@@ -254,7 +255,10 @@ class Client:
         return await self._carry(partial(self._send, self._connection_test, headers, body), answer)
 
     async def _carry(self, begin: Callable[[Answer], Coroutine[None, None, None]], answer: Answer) -> Outcome:
-        """Send the request that `begin` makes and take in its answer, within the timeout; say what comes of it."""
+        """Send the request that `begin` makes and take in its answer, within the timeout; say what comes of it.
+
+        What `begin` itself raises is raised: a client that is not open is no trouble of the network.
+        """
         under_way = answer.under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
         exchange = begin(answer)
         token = attempt_under_way.set(under_way)
@@ -276,7 +280,7 @@ class Client:
         return judged or missing or wire.trouble("timeout", f"timeout; no answer within {self._timeout:g} s")
 
     def _deliver(self, device: Device, answer: Answer) -> Coroutine[None, None, None]:
-        """By the short way over our own transport, else by httpx over the caller's."""
+        """Make a device's request, and what sends it: over our own connections, or by httpx over the caller's."""
         body = wire.encode(device)
         own = {"X-Forwarded-For": device.forwarded_for} if device.forwarded_for else {}
         if self._poster is not None:
@@ -285,7 +289,7 @@ class Client:
 
     @staticmethod
     async def _post(poster: Poster, body: bytes, own: Mapping[str, str], answer: Answer) -> None:
-        await answer.take_in(await poster.post(body, own))
+        await answer.read_reply(await poster.post(body, own))
 
     def _send(
         self, url: httpx.URL, headers: Mapping[str, str], body: bytes, answer: Answer
@@ -294,12 +298,12 @@ class Client:
         request = httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})
 
         async def exchange() -> None:
-            await answer.read(await send(request))
+            await answer.read_response(await send(request))
 
         return exchange()
 
     def _sending(self) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
-        """What sends a request with httpx: our transport itself, or the caller's, or its client."""
+        """What sends a request of httpx's: our own transport, a client around the caller's, or the caller's client."""
         if self._own_transport is not None:
             return self._own_transport.handle_async_request
         http = self._http

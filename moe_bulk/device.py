@@ -14,11 +14,12 @@ from __future__ import annotations
 import ipaddress
 import re
 import reprlib
-import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
+
+from moe_bulk.ids import EDGES, EDGES_AND_ZERO, FORBIDDEN, PLACEHOLDERS, plain_ids, token_key, words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,16 +52,6 @@ _ADDRESSES_KEPT = 100
 """Addresses in one header: a line of 4 KiB, half of what servers commonly take."""
 
 
-def _words(*lines: str) -> frozenset[str]:
-    return frozenset(" ".join(lines).split())
-
-
-# "Any string of more than one characters is allowed for customer_id except the following values" (data overview).
-_FORBIDDEN = _words(
-    "unknown guest null 0 1 true false user_attribute_unique_id (empty) na n/a dummy_seller_code user_id id",
-    "customer_id uid userid none -2 -1 2",
-)
-
 PLATFORM_NAMES = {
     "ANDROID": ("android", "androidos", "googleandroid"),
     "iOS": ("ios", "ipados", "iphoneos", "iphone", "ipad", "ipod", "ipodtouch", "appleios", "iosapp"),
@@ -73,23 +64,13 @@ _PLATFORMS_AS_GIVEN = {"iPadOS": "iOS", "iPhone": "iOS", "iPhone OS": "iOS", "iP
     given: spelling for name, spelling in _PLATFORMS.items() for given in (name, name.upper(), name.title(), spelling)
 }
 
-_FLAGS = dict.fromkeys(_words("true 1 t yes y on"), "True") | dict.fromkeys(_words("false 0 f no n off"), "False")
+_FLAGS = dict.fromkeys(words("true 1 t yes y on"), "True") | dict.fromkeys(words("false 0 f no n off"), "False")
 _FLAGS_AS_GIVEN = {given: said for name, said in _FLAGS.items() for given in (name, name.upper(), name.capitalize())}
 
-_PLACEHOLDERS = _words(
-    "na n/a n.a n null nil none nan nsnull undefined undef unknown unset unavailable missing empty blank void",
-    "true false notset not_set notavailable not_available notapplicable optedout optout blacklisted",
-) | {"not set", "not available", "not applicable", "opted out", "no token"}
-_LONGEST_PLACEHOLDER = max(map(len, _PLACEHOLDERS))
-
 _BLANKS = " \t\n\r\v\f"
-_EDGES = string.punctuation + string.whitespace + "\u2010\u2013\u2014\u2026\u2212"  # dashes and an ellipsis
-_EDGES_AND_ZERO = _EDGES + "0"
-_NOT_TIGHT = bytes((*range(32), *b" <\x7f"))
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _SQUEEZED = re.compile(r"[\W_]+")
-_HEX = re.compile(r"[0-9A-Fa-f]+")
 _SPACED_HEX = re.compile(r"<[0-9A-Fa-f\s]+>|[0-9A-Fa-f\s]+")
 
 _ONLY_ON = {"moe_gaid": "ANDROID", "idfv": "iOS"}
@@ -123,7 +104,7 @@ class Device:
         found: list[tuple[str, ...]] = [("device", self.customer_id, self.device_id)]
         attributes = self.attributes
         if push_id := attributes.get("push_id"):
-            found.append(("push_id", push_id.casefold() if push_id.isalnum() and _HEX.fullmatch(push_id) else push_id))
+            found.append(("push_id", token_key(push_id)))
         if gaid := attributes.get("moe_gaid"):
             found.append(("moe_gaid", gaid.casefold()))
         if idfv := attributes.get("idfv"):
@@ -208,19 +189,6 @@ def _fold_common(fields: Mapping[str, Any]) -> Device | None:
     return Device(customer_id, device_id, attributes) if plain and device_id else None
 
 
-def plain_ids(customer_id: str, push_id: str, other: str, tight: str) -> bool:
-    """True where ids, tokens and any `other` id, `tight` when put together, need no folding and break no rule."""
-    return (
-        tight.isascii()
-        and len(tight) < 10_000
-        and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)  # a third of what `isprintable` alone takes
-        and len(customer_id) > 1
-        and customer_id.lower() not in _FORBIDDEN
-        and len(push_id.strip(_EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER
-        and (not other or len(other.strip(_EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER)
-    )
-
-
 class _Reading:
     """One row under a closer look: folds field by field and collects what is wrong."""
 
@@ -293,7 +261,7 @@ class _Reading:
         text = self.required("customer_id", self.id("customer_id"))
         if not self.strict or not text:
             return text
-        if text.strip().casefold() in _FORBIDDEN:
+        if text.strip().casefold() in FORBIDDEN:
             return self.wrong("customer_id", "is on MoEngage's list of values that are no customer id")
         if len(text) < 2:
             return self.wrong("customer_id", "is too short: MoEngage asks for more than one character")
@@ -377,7 +345,7 @@ def _as_text(value: object) -> str:
 
 def _is_placeholder(text: str) -> bool:
     """True for what stands where nothing is: `NA`, `(null)`, `-`, `[]`, any number of zeros and dashes."""
-    return not text.strip(_EDGES_AND_ZERO) or text.strip(_EDGES).casefold() in _PLACEHOLDERS
+    return not text.strip(EDGES_AND_ZERO) or text.strip(EDGES).casefold() in PLACEHOLDERS
 
 
 def _shown(value: object) -> str:

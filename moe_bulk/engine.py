@@ -68,7 +68,7 @@ class Engine:
         self._pace = pace
         self._policy = policy
         self._clock = clock
-        self._most_in_flight = in_flight
+        self.most_in_flight = in_flight
         self._channels: set[Channel] = set()
         self._flights = Flights()
         self._workers = 0
@@ -115,7 +115,7 @@ class Engine:
 
     def open(self, watcher: Watcher | None = None, screen: Screen | None = None) -> Channel:
         """A new way in and out; `leave` it when done. Records that `screen` does not tell to clear are not sent."""
-        channel = Channel(self._admit, self._is_full, ROOM + 2 * self._most_in_flight, watcher, screen)
+        channel = Channel(self._admit, lambda: self.agenda.lanes.full, ROOM + 2 * self.most_in_flight, watcher, screen)
         self._channels.add(channel)
         if self._error is not None:
             channel.halt(self._error)
@@ -128,7 +128,7 @@ class Engine:
 
         What takes longer than `DRAIN_SECONDS` is aborted.
         """
-        was_full = self._is_full()
+        was_full = self.agenda.lanes.full
         channel.halt(error)
         self.agenda.withdraw(channel)
         self._queued.ring()
@@ -154,11 +154,6 @@ class Engine:
     def in_flight(self) -> int:
         """Requests on their way."""
         return len(self._flights)
-
-    @property
-    def most_in_flight(self) -> int:
-        """As many requests may be on their way."""
-        return self._most_in_flight
 
     @property
     def stopped_by(self) -> RunStopped | None:
@@ -220,7 +215,7 @@ class Engine:
         with self._noting_bugs():
             while (turn := await self._turn()) is not None:
                 entry, slot = turn
-                if not self._idle and self._workers < self._most_in_flight:
+                if not self._idle and self._workers < self.most_in_flight:
                     self._hire()
                 await self._make_attempt(entry, slot)
         self._workers -= 1
@@ -264,21 +259,20 @@ class Engine:
         return None
 
     async def _next_entry(self) -> Entry | None:
-        """Wait for an entry that may be sent; None when nothing is sent any more."""
-        while self._error is None:
-            now = self._clock.now()
-            if (entry := self._take_entry(now)) is not None:
-                return entry
+        """Wait for an entry that may be sent, where none is there yet; None when nothing is sent any more."""
+        entry = None
+        while entry is None and self._error is None:
             due = self.agenda.next_due()
             self.gate = "entry"
-            await self._queued.wait(None if due is None else due - now)
+            await self._queued.wait(None if due is None else due - self._clock.now())
             self.gate = ""
-        return None
+            entry = self._take_entry(self._clock.now())
+        return entry
 
     def _take_entry(self, now: float) -> Entry | None:
         """The next entry that may be sent, where there is one."""
         while self._error is None:
-            was_full = self._is_full()
+            was_full = self.agenda.lanes.full
             # In an outage a record that failed goes to the end of the queue: each probe is another one.
             entry = self.agenda.next(now, retries_first=not self._policy.outage.suspected)
             self._tell_of_room(was_full)
@@ -317,9 +311,6 @@ class Engine:
     def _admit(self, entry: Entry) -> None:
         self.agenda.admit(entry)
         self._queued.ring()
-
-    def _is_full(self) -> bool:
-        return self.agenda.lanes.full
 
     # -- what a screen says of the entries that it is asked about ----------------------------------------------------
 
@@ -393,7 +384,7 @@ class Engine:
                 self.stop(error)
 
     def _done(self, entry: Entry) -> None:
-        was_full = self._is_full()
+        was_full = self.agenda.lanes.full
         self.agenda.done(entry)
         self._tell_of_room(was_full)
 

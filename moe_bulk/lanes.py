@@ -28,7 +28,7 @@ class Ticket:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory, about; it is asked for only where it has to wait."""
+        """Bytes that it takes in memory, about, always as many; it is asked for only where it has to wait."""
         return 0
 
 

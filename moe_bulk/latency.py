@@ -9,9 +9,6 @@ from typing import Self
 _MOST = 2**60
 """No count is larger: a restored one that is would make sums that JSON cannot hold."""
 
-_GROWTH = 1.02
-_LOG_GROWTH = math.log(_GROWTH)
-
 
 class Latency:
     """How long answers took, to 1 %, in some hundred numbers however many there are.
@@ -19,9 +16,10 @@ class Latency:
     A histogram of buckets that grow by 2 %, from 0.001 ms to 115 days (the sketch of https://arxiv.org/abs/1908.10693).
     """
 
-    GROWTH = _GROWTH
+    GROWTH = 1.02
     LEAST = 0.001
     MOST = 1e10
+    _LOG_GROWTH = math.log(GROWTH)
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
@@ -79,7 +77,7 @@ class Latency:
             ms = self.LEAST
         elif ms > self.MOST:
             ms = self.MOST
-        return math.ceil(math.log(ms) / _LOG_GROWTH)
+        return math.ceil(math.log(ms) / self._LOG_GROWTH)
 
 
 def _is_count(value: object) -> bool:

@@ -90,10 +90,11 @@ class Mirror:
         last = self._ids[-1] if self._ids else -(2**63)
         rows = self._db.execute(_COPY, (last, count)).fetchall()
         try:
-            for one, said, at in rows:
-                self._ids.append(one)
-                self._said.append(said)
-                self._at.append(at if 0 <= at <= _LAST_EPOCH else 0)
+            ids, said, at = zip(*rows, strict=True) if rows else ((), (), ())
+            self._ids.extend(ids)
+            self._said.extend(said)
+            in_range = not at or (min(at) >= 0 and max(at) <= _LAST_EPOCH)
+            self._at.extend(at if in_range else [each if 0 <= each <= _LAST_EPOCH else 0 for each in at])
         except (TypeError, OverflowError):  # no numbers: nothing that this program wrote
             self._in_use = False
         if not self._in_use or len(self._ids) > MOST_MIRRORED:

@@ -64,6 +64,8 @@ class Attempt(NamedTuple):
 
     `sent` is epoch seconds (the wall clock at process start plus boot-clock time since), `at` boot-clock seconds, `ms`
     the milliseconds until the answer or until giving up. Exactly one of `http_status` and `error` is set.
+
+    A named tuple, as `Result` is: they are made for every row, at less than half of what frozen classes cost.
     """
 
     sent: float

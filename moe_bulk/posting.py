@@ -30,6 +30,12 @@ _LOG = logging.getLogger("httpx")
 _ANY_TIME = aiohttp.ClientTimeout()
 """An attempt has one timeout for all of it, which is not ours to keep."""
 
+_OF_THE_BODY = frozenset({"Content-Length", "Transfer-Encoding"})
+"""Headers that tell of one body alone: each request has its own."""
+
+_AT_ONCE = 8 * 1024
+"""Bytes that a socket that holds nothing takes at once, whatever the system."""
+
 
 class Fields(CIMultiDict[str]):
     """Headers in aiohttp's own form; they hold a secret, and show nothing."""
@@ -79,10 +85,13 @@ class Reply:
 class Poster:
     """Posts bodies to `url`, each with the same `fields`, over the connections of `session`.
 
-    Make it inside a running event loop. Its exceptions are aiohttp's, and OSError.
+    Make it inside a running event loop. Its exceptions are aiohttp's, OSError, and ValueError for a header that could
+    bring others.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, fields: Fields, proxy: httpx.Proxy | None) -> None:
+        if session.connector is None:
+            raise RuntimeError("the session is closed: nothing can be posted over it")
         address = URL(url)
         # What the connector has to know of a request, and what aiohttp would say in its head: never sent itself.
         self._request = request = aiohttp.ClientRequest(
@@ -103,8 +112,6 @@ class Poster:
 
     async def post(self, body: bytes, more: Mapping[str, str] | None = None) -> Reply:
         """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
-        if self._connector is None:
-            raise RuntimeError("the session was closed")
         connection = await self._connector.connect(self._request, [], _ANY_TIME)
         try:
             reply = await self._exchange(connection, self._head_of(body, more) + body)
@@ -130,11 +137,6 @@ class Poster:
             message, payload = await protocol.read()
             if not _is_provisional(message.code):
                 return Reply(connection, message, payload, len(request))
-
-
-_OF_THE_BODY = frozenset({"Content-Length", "Transfer-Encoding"})
-_AT_ONCE = 8 * 1024
-"""Bytes that a socket that holds nothing takes at once, whatever the system."""
 
 
 def _abort(connection: Connection) -> None:

@@ -89,7 +89,9 @@ class Stop:
 
 
 Decision = Settle | Wait | Stop
-ACCEPTED = Settle(Status.ACCEPTED)
+
+_ACCEPTED = Settle(Status.ACCEPTED)
+"""Made once: it is what nearly all attempts lead to."""
 
 
 class Outage:
@@ -200,7 +202,7 @@ class Policy:
                 trials.tries += 1
                 self._doomed.clear()
                 self.outage.alive()
-                return ACCEPTED
+                return _ACCEPTED
             case Verdict.REJECTED:
                 trials.tries += 1
                 self.outage.alive()

@@ -30,7 +30,7 @@ HIGHEST_COUNT = 65_535
 REMEMBERED = 0.05
 """The share of what a cell may hold from which on a run's next session is told of it."""
 CLOSELY = 0.02
-"""The share of the least limit beyond which a cell is counted closely."""
+"""The share of the least limit beyond which a cell is counted closely: less than a session's first `REMEMBERED`."""
 ROUNDING = 0.001
 """Seconds; whoever looks again does so when the bucket has moved on by any rounding."""
 
@@ -89,13 +89,13 @@ class Users:
         on_their_way = self._open[cell]
         if self._longest.sums[cell] + on_their_way < self._least:
             return True  # at next to no cost for nearly all
-        self._watch_closely(cell, now)
+        self._watch_closely(cell, now, now)
         return all(window.over(cell, now) + on_their_way < window.limit for window in self._windows)
 
     def look_again_at(self, cell: int, now: float) -> float:
         """Before when a full cell cannot have room again."""
         on_their_way = self._open[cell]
-        self._watch_closely(cell, now)
+        self._watch_closely(cell, now, now)
         full = [window for window in self._windows if window.over(cell, now) + on_their_way >= window.limit]
         return max((window.moves_on_at(cell) for window in full), default=now)
 
@@ -118,10 +118,10 @@ class Users:
         out half as much as the one before, so that all of it is less than the tenth that is left to the user's apps.
         """
         told = REMEMBERED / 2 ** min(sessions - 1, 10)
-        if self._few >= self._least * told:
+        if self._few >= self._least * told:  # cells that are told of may not be counted closely yet
             for cell, count in enumerate(self._longest.sums):
                 if count >= self._least * told:
-                    self._watch_closely(cell, now)
+                    self._watch_closely(cell, now, now)
         found = {
             cell
             for window in self._windows
@@ -136,7 +136,7 @@ class Users:
     def remember(self, busy: Iterable[Iterable[int]], end: float, now: float) -> None:
         """Count what an earlier session said of its busy cells; all of it was over at `end`."""
         for cell, *counts in busy:
-            self._watch_closely(cell % self._cells, now)
+            self._watch_closely(cell % self._cells, now, now)
             for window, count in zip(self._windows, counts, strict=False):
                 window.add(cell % self._cells, min(end, now), now, count)
 
@@ -147,17 +147,18 @@ class Users:
             for window in self._others:
                 window.add(cell, end, now)
         elif end > now or self._longest.sums[cell] > self._few:
-            self._watch_closely(cell, now, end)
+            # what was given up may end later than the moment at which the others would otherwise be told of it
+            self._watch_closely(cell, end, now)
 
-    def _watch_closely(self, cell: int, now: float, end: float | None = None) -> None:
-        """Count it in every window from now on; none of what these were not told of was over later than `end`, or now.
+    def _watch_closely(self, cell: int, end: float, now: float) -> None:
+        """Count it in every window from now on; nothing of what the longest one holds was over later than `end`.
 
-        They take all of it for as late as that, so they hold too much for one window, and never too little.
+        The others take all of it for as late as that, so they hold too much for one window, and never too little.
         """
         if not self._closely[cell]:
             self._closely[cell] = True
             for window in self._others:
-                window.add(cell, max(now, end or now), now, self._longest.over(cell, now))
+                window.add(cell, end, now, self._longest.over(cell, now))
 
 
 class _Window:

@@ -39,8 +39,11 @@ LONGEST_WAIT: Final = 600.0
 HEADERS: Final = ("retry-after", "x-request-id", "x-ratelimit-remaining", "x-ratelimit-reset", "location")
 """Those of an answer that `judge` looks at."""
 
+_PLAIN_ACCEPTANCE = Outcome(Verdict.ACCEPTED, http_status=200)
+"""What nearly all attempts come to: there is nothing to tell but that."""
+
 _SHORT = 1024
-"""Bytes of an answer that is worth remembering."""
+"""Bytes; what is longer is not remembered."""
 
 _EPOCH = 1_000_000.0
 """An x-ratelimit-reset above this is epoch seconds, below it seconds left: MoEngage's pages say both."""
@@ -85,10 +88,6 @@ def headers(workspace_id: str, api_key: str, user_agent: str) -> dict[str, str]:
     }
 
 
-PLAIN_ACCEPTANCE: Final = Outcome(Verdict.ACCEPTED, http_status=200)
-"""What nearly all attempts come to: there is nothing to tell but that."""
-
-
 def encode(device: Device) -> bytes:
     """The body of a device's request, in UTF-8."""
     return orjson.dumps(device.payload())
@@ -112,11 +111,12 @@ def trouble(error: str, reason: str | None = None) -> Outcome:
 def judge(status: int, headers: Mapping[str, str], body: bytes, *, now: float, secret: str) -> Outcome:
     """Say what an answer means for the record and for the run.
 
-    `headers` is looked at by lower-case names: give httpx's, or a mapping whose names are. `now` is epoch seconds (for
-    dates and for limits that reset at a moment), `secret` the API key, which no outcome shows. Never raises.
+    `headers` is looked at by lower-case names: give httpx's or aiohttp's, or a mapping whose names are. `now` is epoch
+    seconds (for dates and for limits that reset at a moment), `secret` the API key, which no outcome shows. Never
+    raises.
     """
     if status == HTTPStatus.OK and _says_success_alone(body) and not any(map(headers.get, HEADERS)):
-        return PLAIN_ACCEPTANCE
+        return _PLAIN_ACCEPTANCE
     answer = _json(body)
     verdict = _verdict(status, answer)
     error = answer.get("error") if answer else None

@@ -46,3 +46,11 @@ def _states(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def _own_state(monkeypatch: pytest.MonkeyPatch, _states: Iterator[Path]) -> None:
     """Give each test a state folder of its own: what one has sent is none of another's business."""
     monkeypatch.setenv("XDG_STATE_HOME", str(next(_states)))
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the machine's own proxy, which would stand between a test and its server."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

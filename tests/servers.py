@@ -126,6 +126,13 @@ async def serving(
                 raise error
 
 
+async def polite(peer: Peer) -> None:
+    """Accept whatever comes, with a cookie that nobody asked for."""
+    while True:
+        await peer.request()
+        peer.answer(headers="Set-Cookie: session=1\n")
+
+
 @dataclass
 class Deaf:
     """What a server got that did not read before it was told to: `heard` bytes, and how the connection `ended`."""

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import moe_bulk
-from moe_bulk.checking import checking, refuse_above
+from moe_bulk.checking import checking, refuse_above, whole
 from moe_bulk.checking.collisions import Spot
 from moe_bulk.checking.hurry import Hurried
 from moe_bulk.checking.oddities import ENOUGH, PLATFORMS_KEPT
 from moe_bulk.checking.telling import as_page, lines, size, takes
-from moe_bulk.columns import Columns
+from moe_bulk.columns import Columns, Reader
 from moe_bulk.config import FailureLimit, Rate
 from moe_bulk.device import Device, fold
 from moe_bulk.errors import ConfigError, InputRefused, JournalError, RunRefused, SourceError
@@ -205,6 +205,30 @@ def test_it_says_what_an_upload_does(rows: list[dict[str, object]], tmp_path_fac
     found = moe_bulk.check(rows, reading=reading)
     names = ("read", "invalid", "skipped", "accepted")
     assert [counts[name] for name in names] == [found["rows"], found["invalid"], found["skipped"], found["valid"]]
+
+
+PLAIN = st.builds(
+    lambda number, **other: device(number, push_id=f"token-of-{other['app_version']}-{number}") | other,
+    st.integers(0, 12),
+    platform=st.sampled_from(["ANDROID", "iOS"]),
+    app_version=st.sampled_from(["1", "2", "NaN"]),
+    moe_gaid=st.sampled_from(["", GAID, GAID.upper(), "0" * 32, 'a"' * 18, None]),
+    idfv=st.sampled_from(["", GAID]),
+    model=st.sampled_from(["x", 'y"z', "ä"]),
+)
+
+
+@settings(max_examples=30)
+@given(rows=st.lists(PLAIN | MESSY, min_size=3, max_size=40))
+def test_rows_by_column_are_told_as_one_by_one(rows: list[dict[str, object]]) -> None:
+    """Nothing of what is found depends on how many rows were looked at together."""
+    found = []
+    for portion in (lambda *_: None, Reader.portion):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(whole, "MAX_BATCH", 3)
+            patch.setattr(Reader, "portion", portion)
+            found.append(moe_bulk.check(rows))
+    assert found[0] == found[1]
 
 
 # -- values that are hardly meant --------------------------------------------------------------------------------------

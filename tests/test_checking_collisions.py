@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moe_bulk.checking import collisions
 from moe_bulk.checking.collisions import SHARED_KEYS, Collisions, Spot
+from moe_bulk.columns import Portion
 from moe_bulk.device import Device
 from moe_bulk.errors import JournalError
 from moe_bulk.record import Position, Record, Row
@@ -36,7 +37,7 @@ def taken_in(folder: Path, devices: Iterable[Device]) -> Collisions:
     found = Collisions(folder)
     for number, device in enumerate(devices):
         row = Row(Position("ab"[number % 2], number + 1, number * 100), {})
-        found.add([Record(row, device)], {"a": 0, "b": 1})
+        found.add(Portion.of([Record(row, device)]), {"a": 0, "b": 1})
     return found
 
 

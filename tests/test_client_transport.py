@@ -1,4 +1,4 @@
-"""What the transport does on real sockets, and what `Client.attempt` makes of it.
+"""What our connections and the transport over them do on real sockets, and what `Client` makes of it.
 
 Slots of the rate limit rest on these pins: nothing beneath the client sends a request twice, and what was given up
 never arrives later.
@@ -24,14 +24,26 @@ from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.posting import Reply
 from moe_bulk.record import Position, Record, Row
-from tests.servers import ACCEPTED, Authority, Peer, authority, deaf, nobody_accepts, nobody_listens, serving, tunnel
+from moe_bulk.wire import CONNECTION_TEST_PATH, WORKSPACE_HEADER, encode_connection_test
+from tests.servers import (
+    ACCEPTED,
+    Authority,
+    Peer,
+    authority,
+    deaf,
+    nobody_accepts,
+    nobody_listens,
+    polite,
+    serving,
+    tunnel,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from tests.servers import Deaf
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
 
 KEY = "s3cr3t-Key-of-the-tests"
 SHORT = 0.3
@@ -44,14 +56,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 def anyio_backend() -> str:
     """The connections are aiohttp's, so the loop is asyncio's."""
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own proxy is none of these tests' business."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +182,7 @@ FAULTS: list[tuple[Callable[[Peer], Awaitable[None]], int, type[Exception], type
 async def test_an_attempt_is_one_request(
     talk: Callable[[Peer], Awaitable[None]], requests: int, kind: type, cause: type, name: str
 ) -> None:
-    """Whatever the server does to a POST, it is sent once, and the attempt says in plain words what it was."""
+    """Whatever the server does to a POST, it is sent once, by the transport and by an attempt, which names it."""
     async with serving(talk) as server:
         error = await _raised(server.url)
         assert (1, requests) == (server.connections, len(server.requests))
@@ -263,16 +267,9 @@ async def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> 
 # --- connections -----------------------------------------------------------------------------------------------------
 
 
-async def _polite(peer: Peer) -> None:
-    """Answer whatever comes."""
-    while True:
-        await peer.request()
-        peer.answer(headers="Set-Cookie: session=1\n")
-
-
 async def test_connections_are_kept_and_used_again() -> None:
     """Ten attempts one after the other need one connection, and none of them brings a cookie back."""
-    async with serving(_polite) as server, _entered(server.url) as client:
+    async with serving(polite) as server, _entered(server.url) as client:
         for _ in range(10):
             assert Verdict.ACCEPTED is (await client.attempt(_record())).verdict
         assert (1, 10) == (server.connections, len(server.requests))
@@ -300,7 +297,7 @@ async def test_no_attempt_waits_for_a_connection() -> None:
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary", "308 X"])
 async def test_redirects_are_not_followed(status: str) -> None:
     """A redirect is the wrong address, and whoever stands there gets neither the record nor the key."""
-    async with serving(_polite) as elsewhere:
+    async with serving(polite) as elsewhere:
 
         async def talk(peer: Peer) -> None:
             await peer.request()
@@ -389,7 +386,7 @@ async def test_connecting_is_part_of_the_timeout() -> None:
 
 async def test_what_a_stopped_process_had_not_sent_in_time_is_never_sent() -> None:
     """It stood still just before it would have written the request: its slot in the window may have passed."""
-    async with serving(_polite) as server, _entered(server.url, SHORT) as client:
+    async with serving(polite) as server, _entered(server.url, SHORT) as client:
         assert Verdict.ACCEPTED is (await client.attempt(_record())).verdict
         deliver = client._deliver
 
@@ -638,26 +635,38 @@ async def test_an_odd_status_is_trouble(status: str) -> None:
     assert (Verdict.TROUBLE, int(status[:3])) == (outcome.verdict, outcome.http_status)
 
 
+async def test_a_test_connection_is_one_request_too() -> None:
+    """It goes over our transport, and its answer says what a record's would."""
+    async with serving(polite) as server, _entered(server.url) as client:
+        answer = Answer()
+        assert Verdict.ACCEPTED is (await client.try_connection(answer)).verdict
+        assert (200, ACCEPTED, "session=1") == (answer.status, answer.body, answer.headers["set-cookie"])
+        (request,) = server.requests
+        assert f"POST {CONNECTION_TEST_PATH} HTTP/1.1" == request.line
+        assert "WORKSPACE" == request.headers[WORKSPACE_HEADER.lower()]
+        assert encode_connection_test("WORKSPACE", KEY, server.host) == request.body
+
+
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
 async def test_the_callers_authority_is_trusted(tls: Authority) -> None:
     """With its own CA bundle a private endpoint is reached, over a verified connection."""
-    async with serving(_polite, tls=tls.context) as server:
+    async with serving(polite, tls=tls.context) as server:
         assert Verdict.ACCEPTED is (await _one_attempt(server.url, ca_bundle=tls.bundle)).verdict
         assert 1 == len(server.requests)
 
 
 async def test_an_unknown_authority_is_refused(tls: Authority) -> None:
     """A certificate that nobody vouches for: nothing is sent, and the trouble has its name."""
-    async with serving(_polite, tls=tls.context) as server:
+    async with serving(polite, tls=tls.context) as server:
         assert "certificate refused" == _trouble(await _one_attempt(server.url))
         assert 0 == len(server.requests)
 
 
 async def test_a_certificate_for_another_host_is_refused(tls: Authority) -> None:
     """A certificate of the right authority for 127.0.0.1 does not serve for 127.0.0.2."""
-    async with serving(_polite, tls=tls.context) as server:
+    async with serving(polite, tls=tls.context) as server:
         through = server.url.replace("127.0.0.1", "localhost")
         assert "certificate refused" == _trouble(await _one_attempt(through, ca_bundle=tls.bundle))
         assert 0 == len(server.requests)
@@ -684,7 +693,7 @@ async def test_one_context_serves_all_connections(monkeypatch: pytest.MonkeyPatc
         return make(purpose, cafile=cafile)
 
     monkeypatch.setattr(ssl, "create_default_context", counted)
-    async with serving(_polite, tls=tls.context) as server, _entered(server.url, ca_bundle=tls.bundle) as client:
+    async with serving(polite, tls=tls.context) as server, _entered(server.url, ca_bundle=tls.bundle) as client:
         await asyncio.gather(*(client.attempt(_record()) for _ in range(5)))
         assert 5 == len(server.requests)
     assert [tls.bundle] == made
@@ -704,7 +713,7 @@ PASSWORD = "pr0xy-p4ss"
 async def test_https_goes_through_the_proxy_unread(monkeypatch: pytest.MonkeyPatch, tls: Authority) -> None:
     """The proxy sees where to and its own password, never the key; the server never sees the proxy's password."""
     overheard = bytearray()
-    async with serving(tunnel(overheard)) as proxy, serving(_polite, tls=tls.context) as server:
+    async with serving(tunnel(overheard)) as proxy, serving(polite, tls=tls.context) as server:
         monkeypatch.setenv("HTTPS_PROXY", f"http://jo:{PASSWORD}@127.0.0.1:{proxy.port}")
         async with _entered(server.url, ca_bundle=tls.bundle) as client:
             for _ in range(3):
@@ -721,7 +730,7 @@ async def test_https_goes_through_the_proxy_unread(monkeypatch: pytest.MonkeyPat
 
 async def test_plain_http_to_loopback_never_meets_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain http carries the key readably, so it goes to this machine directly whatever the environment says."""
-    async with serving(_polite) as proxy, serving(_polite) as server:
+    async with serving(polite) as proxy, serving(polite) as server:
         for name in ("http_proxy", "HTTPS_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         assert Verdict.ACCEPTED is (await _one_attempt(server.url)).verdict
@@ -730,7 +739,7 @@ async def test_plain_http_to_loopback_never_meets_a_proxy(monkeypatch: pytest.Mo
 
 async def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch, tls: Authority) -> None:
     """NO_PROXY names the hosts that are reached directly."""
-    async with serving(_polite) as proxy, serving(_polite, tls=tls.context) as server:
+    async with serving(polite) as proxy, serving(polite, tls=tls.context) as server:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1")
         assert Verdict.ACCEPTED is (await _one_attempt(server.url, ca_bundle=tls.bundle)).verdict
@@ -772,7 +781,7 @@ async def test_a_proxy_that_is_not_there_is_told_from_a_server_that_is_not(monke
 async def test_a_certificate_is_checked_behind_a_proxy_too(monkeypatch: pytest.MonkeyPatch, tls: Authority) -> None:
     """A proxy that shows a certificate of its own does not get to read the key."""
     overheard = bytearray()
-    async with serving(tunnel(overheard)) as proxy, serving(_polite, tls=tls.context) as server:
+    async with serving(tunnel(overheard)) as proxy, serving(polite, tls=tls.context) as server:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         assert "certificate refused" == _trouble(await _one_attempt(server.url))
         assert 0 == len(server.requests)
@@ -815,7 +824,7 @@ async def test_giving_up_behind_a_proxy_resets_the_tunnel(monkeypatch: pytest.Mo
 
 async def test_the_body_is_the_device() -> None:
     """What arrives is the request of MoEngage's page: path, Basic authentication, one device as JSON."""
-    async with serving(_polite) as server:
+    async with serving(polite) as server:
         outcome = await _one_attempt(server.url)
         (request,) = server.requests
     assert ACCEPTED == b'{"status":"success"}'

@@ -74,6 +74,35 @@ def test_what_was_read_before_changes_nothing(rows: list[dict[str, object]], col
             assert list(expected.device.attributes) == list(found.device.attributes)
 
 
+@given(st.lists(ROWS, min_size=1, max_size=6), st.lists(ROWS, min_size=1, max_size=4), COLUMNS | st.just(Columns()))
+def test_rows_by_column_are_what_they_are_one_by_one(
+    before: list[dict[str, object]], rows: list[dict[str, object]], columns: Columns
+) -> None:
+    """The same devices, or there is none that can be told so."""
+    reader = Reader(columns)
+    for fields in [*before, *rows, *rows]:
+        reader.read(Row(PLACE, dict(fields)))
+    for some in (rows, [rows[0]] * 3, before[:1] * 2):
+        portion = reader.portion([Row(PLACE, fields) for fields in some])
+        one_by_one = [Reader(columns).read(Row(PLACE, dict(fields))) for fields in some]
+        if portion is not None:
+            assert [each.device for each in one_by_one if not isinstance(each, Unsent)] == portion.devices()
+            assert len(portion) == len(some)
+            assert [list(each.attributes) for each in portion.devices()] == [
+                list(each.device.attributes) for each in one_by_one if not isinstance(each, Unsent)
+            ]
+
+
+def test_nearly_all_rows_are_told_by_column() -> None:
+    """What other rows were before is enough; rows of other shapes, or without fields, have to be read."""
+    reader, row = Reader(Columns()), Row(PLACE, dict(COMMON))
+    reader.read(row)
+    assert None is not reader.portion([row] * 3)
+    for other in (Row(PLACE, None, "torn"), Row(PLACE, COMMON | {"model": "new"}), Row(PLACE, COMMON | {"uid": "1"})):
+        assert None is reader.portion([row, other])
+    assert None is reader.portion([])
+
+
 def learnt(*rows: Mapping[str, Any], columns: Mapping[str, str] | None = None, **constants: str) -> Shapes:
     """Give shapes that know these rows, all of them devices."""
     known = Shapes(columns or {}, constants)

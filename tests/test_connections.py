@@ -20,13 +20,13 @@ from moe_bulk.config import Credentials
 from moe_bulk.device import Device
 from moe_bulk.outcome import Verdict
 from moe_bulk.record import Position, Record, Row
-from tests.servers import Peer, serving
+from tests.servers import Peer, polite, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
 
 NAME = "api.moengage.example"
 
@@ -35,14 +35,6 @@ NAME = "api.moengage.example"
 def anyio_backend() -> str:
     """The connections are aiohttp's, so the loop is asyncio's."""
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own proxy is none of these tests' business."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture
@@ -67,12 +59,6 @@ async def _accepted(client: Client) -> bool:
     return Verdict.ACCEPTED is (await client.attempt(Record(Row(Position("rows", 1, 0), {}), device))).verdict
 
 
-async def _polite(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        peer.answer()
-
-
 def _certified(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
     """A server's context for one name, and the bundle of the authority that vouches for it."""
     ca, context, bundle = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), folder / f"{name}.pem"
@@ -86,7 +72,7 @@ def _certified(folder: Path, name: str) -> tuple[ssl.SSLContext, Path]:
 async def test_ipv6(tmp_path: Path, encrypted: bool) -> None:  # noqa: FBT001  two cases
     """An address of IPv6 is one as any other, its certificate included."""
     context, bundle = _certified(tmp_path, "::1") if encrypted else (None, None)
-    async with serving(_polite, context, host="::1") as server, _entered(server.url, bundle) as client:
+    async with serving(polite, context, host="::1") as server, _entered(server.url, bundle) as client:
         assert [True, True] == [await _accepted(client) for _ in range(2)]
         assert f"[::1]:{server.port}" == server.requests[0].headers["host"]
         assert 1 == server.connections

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.servers import Peer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
 
 KEY = "s3cr3t/Key+of-the-tests"
 CONNECTED = b'{"status":"success","app_name":"Shop \\u001b[31mred"}'
@@ -34,14 +34,6 @@ CONNECTED = b'{"status":"success","app_name":"Shop \\u001b[31mred"}'
 def anyio_backend() -> str:
     """The client's own connections are aiohttp's, so the loop is asyncio's."""
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own proxy is none of these tests' business."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 def answering(body: bytes = CONNECTED, status: str = "200 OK", headers: str = "") -> Callable[[Peer], Awaitable[None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
@@ -13,13 +13,15 @@ import pytest
 
 from moe_bulk.client import default_transport
 from moe_bulk.posting import Fields, Poster, Reply
-from tests.servers import ACCEPTED, Peer, authority, serving
+from tests.servers import ACCEPTED, Peer, authority, polite, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = pytest.mark.anyio
+    from aiohttp.connector import Connection
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
 
 FIELDS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "me"}
 BODY = b'{"device_id":"d-1"}'
@@ -46,16 +48,10 @@ async def _whole(reply: Reply) -> tuple[int, bytes]:
     return reply.status, bytes(body)
 
 
-async def _polite(peer: Peer) -> None:
-    while True:
-        await peer.request()
-        peer.answer()
-
-
 @pytest.mark.parametrize("path", ["/v1/device/W", "/v1/device/W?x=%2F", ""])
 async def test_it_says_what_httpx_over_aiohttp_says(path: str) -> None:
     """What goes over the wire is the same, header for header."""
-    async with serving(_polite) as server:
+    async with serving(polite) as server:
         url = server.url + path
         transport = default_transport(url)
         response = await transport.handle_async_request(httpx.Request("POST", url, headers=FIELDS, content=BODY))
@@ -69,7 +65,7 @@ async def test_it_says_what_httpx_over_aiohttp_says(path: str) -> None:
 
 async def test_headers_of_one_request_are_not_those_of_the_next() -> None:
     """`more` travels with its own request only, whatever the connection."""
-    async with serving(_polite) as server, _posting(server.url) as poster:
+    async with serving(polite) as server, _posting(server.url) as poster:
         for more in ({"X-Forwarded-For": "192.0.2.1"}, None):
             assert (200, ACCEPTED) == await _whole(await poster.post(BODY, more))
         assert ["192.0.2.1", None] == [each.headers.get("x-forwarded-for") for each in server.requests]
@@ -78,7 +74,7 @@ async def test_headers_of_one_request_are_not_those_of_the_next() -> None:
 
 async def test_a_header_of_two_lines_is_never_sent() -> None:
     """It could bring headers, or a request, of its own."""
-    async with serving(_polite) as server, _posting(server.url) as poster:
+    async with serving(polite) as server, _posting(server.url) as poster:
         with pytest.raises(ValueError, match="does not print"):
             await poster.post(BODY, {"X-Forwarded-For": "192.0.2.1\r\nContent-Length: 0"})
         assert (200, ACCEPTED) == await _whole(await poster.post(BODY))
@@ -275,7 +271,7 @@ async def test_whoever_listens_to_httpx_hears_of_each_request(caplog: pytest.Log
 
 async def test_nothing_is_sent_behind_the_end() -> None:
     """A session that was closed opens no connection any more."""
-    async with serving(_polite) as server:
+    async with serving(polite) as server:
         async with _posting(server.url) as poster:
             pass
         with pytest.raises(Exception, match=r"[Cc]losed"):
@@ -293,7 +289,7 @@ async def test_a_listener_that_fails_leaves_no_connection_behind() -> None:
     log.addFilter(fails)
     log.setLevel(logging.INFO)
     try:
-        async with serving(_polite) as server, _posting(server.url) as poster:
+        async with serving(polite) as server, _posting(server.url) as poster:
             for _ in range(2):
                 with pytest.raises(LookupError):
                     await poster.post(BODY)
@@ -301,6 +297,30 @@ async def test_a_listener_that_fails_leaves_no_connection_behind() -> None:
     finally:
         log.removeFilter(fails)
         log.setLevel(before)
+
+
+async def test_a_session_that_is_closed_is_refused() -> None:
+    """It says so at once, not at the first request."""
+    session = aiohttp.ClientSession()
+    await session.close()
+    with pytest.raises(RuntimeError, match="the session is closed"):
+        Poster(session, "http://127.0.0.1:9", Fields(FIELDS), None)
+
+
+async def test_a_connection_that_is_gone_carries_nothing() -> None:
+    """It may have been closed between the moment when it was chosen and the one when it was to be used."""
+
+    class Closing(aiohttp.TCPConnector):
+        async def connect(self, *args: Any) -> Connection:
+            connection = await super().connect(*args)
+            connection.close()
+            return connection
+
+    async with serving(polite) as server, aiohttp.ClientSession(connector=Closing()) as session:
+        poster = Poster(session, server.url, Fields(FIELDS), None)
+        with pytest.raises(aiohttp.ClientConnectionError, match="before the request was sent"):
+            await poster.post(BODY)
+        assert [] == server.requests
 
 
 def test_the_headers_show_nothing() -> None:

@@ -27,18 +27,12 @@ if TYPE_CHECKING:
 
     from moe_bulk.tally import Summary
 
+pytestmark = pytest.mark.usefixtures("no_proxy")
+
 KEY = 's3cr3t+Key/of "the" <tests>&\\co='
 TOKEN = base64.b64encode(f"WORKSPACE:{KEY}".encode()).decode()
 PROXY_PASSWORD = "pr0xy-p4ss"
 ESCAPES = "\x1b[31mred\x1b]8;;http://evil.example\x07link\x1b]8;;\x07\r\n\x9b2J\u202egnp.exe\u0000"
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own proxy is none of these tests' business."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture(scope="module")

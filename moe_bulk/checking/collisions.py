@@ -9,18 +9,20 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import duckdb
 
 from moe_bulk.deadletter import clean
 from moe_bulk.errors import JournalError
+from moe_bulk.ids import token_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from moe_bulk.record import Record
+    from moe_bulk.columns import Portion
 
 SharedKey = Literal["push_id", "moe_gaid", "idfv"]
 SHARED_KEYS: tuple[SharedKey, ...] = ("push_id", "moe_gaid", "idfv")
@@ -68,6 +70,13 @@ class Shared:
     worst: tuple[Group, ...]
 
 
+def _hashes(kind: str, values: Sequence[str], compared: Callable[[str], str]) -> Iterable[int | str]:
+    """The hash of each value's key; nothing where there is no value."""
+    if not any(values):
+        return values
+    return [hash((kind, compared(value))) if value else "" for value in values]
+
+
 class Collisions:
     """Takes in rows with their devices, then tells what they share. `folder` is empty, and removed by whoever made it.
 
@@ -87,26 +96,22 @@ class Collisions:
         self._spill = folder / "rows.csv"
         self._file = self._spill.open("w", buffering=WRITTEN_AT_ONCE, encoding="ascii")
 
-    def add(self, records: Sequence[Record], sources: Mapping[str, int]) -> None:
-        """More rows that would be sent, in the order of the input; `sources` numbers what positions call sources."""
-        lines = list[str]()
-        for record in records:
-            source, line, offset, _ = record.row.position
-            device = record.device
-            own, *shared = device.keys()
-            push_id = moe_gaid = idfv = ""
-            for key in shared:
-                if key[0] == "push_id":
-                    push_id = str(hash(key))
-                elif key[0] == "moe_gaid":
-                    moe_gaid = str(hash(key))
-                else:
-                    idfv = str(hash(key))
-            lines.append(
-                f"{sources[source]},{line},{offset},{hash(device.customer_id)},{hash(own)},{push_id},{moe_gaid},{idfv}\n"
-            )
+    def add(self, portion: Portion, sources: Mapping[str, int]) -> None:
+        """More devices, in the order of the input; `sources` numbers what positions call sources."""
+        columns = (
+            (sources[position.source] for position in portion.positions),
+            (position.line for position in portion.positions),
+            (position.offset for position in portion.positions),
+            map(hash, portion.customer_ids),
+            # the keys of `Device.keys`, kind by kind
+            map(hash, zip(repeat("device"), portion.customer_ids, portion.device_ids, strict=False)),
+            _hashes("push_id", portion.push_ids, token_key),
+            _hashes("moe_gaid", portion.gaids, str.casefold),
+            _hashes("idfv", portion.idfvs, str.casefold),
+        )
+        lines = "".join(map("%d,%d,%d,%d,%d,%s,%s,%s\n".__mod__, zip(*columns, strict=True)))
         with self._telling():
-            self._waiting += self._file.write("".join(lines))
+            self._waiting += self._file.write(lines)
         if self._waiting >= LOADED_AT_ONCE:
             self._load()
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from moe_bulk.checking.findings import Oddity, hint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from moe_bulk.columns import Portion
     from moe_bulk.device import Device
-    from moe_bulk.record import Position, Record
+    from moe_bulk.record import Position
 
 ENOUGH = 100
 """Rows from which on it is worth a word that all have the same platform."""
@@ -36,9 +35,7 @@ _NOTHING = frozenset(
 _TEXTS = ("model", "app_version", "os_version")
 _UUID = 36
 _APNS = 64
-_A_UUID = "-" * _UUID
-_BOTH = frozenset({"moe_gaid", "idfv"})
-_JUST_A_UUID = frozenset({_UUID})
+_NONE_OR_A_UUID = frozenset({0, _UUID})
 
 REMEDIES = {
     "rounded": "a spreadsheet rounded them, and the digits are lost: export the column as text",
@@ -62,14 +59,11 @@ _NOBODYS = frozenset({"rounded", "nothing"})
 """What names nobody is shown whole: a number that lost its digits, and a word for nothing."""
 
 
-def _are_plain(devices: Sequence[Device]) -> bool:
+def _are_plain(portion: Portion) -> bool:
     """True for nearly all portions, at little cost: nothing about any of these devices is odd."""
-    customer_ids = [device.customer_id for device in devices]
-    device_ids = [device.device_id for device in devices]
-    attributes = [device.attributes for device in devices]
-    tokens = [said.get("push_id", "") for said in attributes]
-    advertising_ids = [said.get("moe_gaid") or said.get("idfv") or _A_UUID for said in attributes]
-    ids = "".join(customer_ids + device_ids)
+    customer_ids, device_ids, tokens = portion.customer_ids, portion.device_ids, portion.push_ids
+    alike = {id(rest): rest for rest in portion.rest}.values()
+    ids = "".join(chain(customer_ids, device_ids))
     return not (
         "." in ids
         or "+" in ids
@@ -78,9 +72,8 @@ def _are_plain(devices: Sequence[Device]) -> bool:
         or any(map(eq, device_ids, tokens))
         or _APNS in map(len, tokens)
         or "Expo" in "".join(tokens)
-        or not _NOTHING.isdisjoint(chain.from_iterable(map(dict.values, attributes)))
-        or not _JUST_A_UUID.issuperset(map(len, advertising_ids))
-        or any(map(_BOTH.issubset, attributes))
+        or not _NOTHING.isdisjoint(chain.from_iterable(map(dict.values, alike)))
+        or not _NONE_OR_A_UUID.issuperset(map(len, chain(portion.gaids, portion.idfvs)))
     )
 
 
@@ -99,14 +92,14 @@ class Oddities:
         self.platforms: Counter[str] = Counter()
         self._seen: dict[tuple[str, str], _Seen] = {}
 
-    def look(self, records: Sequence[Record]) -> None:
+    def look(self, portion: Portion) -> None:
         """Count what is odd about devices."""
-        platforms = Counter([record.device.attributes.get("platform", "") for record in records])
+        platforms = Counter([rest.get("platform", "") for rest in portion.rest])
         for platform, count in platforms.items():
             self._count_platform(platform, count)
-        if not _are_plain([record.device for record in records]):
-            for record in records:
-                self._look(record.position, record.device)
+        if not _are_plain(portion):
+            for position, device in zip(portion.positions, portion.devices(), strict=True):
+                self._look(position, device)
 
     def _look(self, position: Position, device: Device) -> None:
         attributes = device.attributes

@@ -14,7 +14,7 @@ from moe_bulk.intake import Files, Query
 from moe_bulk.intake.files import FromFiles
 from moe_bulk.intake.memory import LABEL
 from moe_bulk.intake.reading import checked
-from moe_bulk.record import Position, Record
+from moe_bulk.record import Record
 from moe_bulk.sources import open_source, row_in_memory
 from moe_bulk.sources.base import MAX_BATCH
 from moe_bulk.sources.opening import open_bytes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from moe_bulk.checking.collisions import Spot
-    from moe_bulk.columns import Unsent
+    from moe_bulk.columns import Portion, Unsent
     from moe_bulk.intake import Reading, Rows
     from moe_bulk.record import Row
 
@@ -66,33 +66,30 @@ class Whole:
         """Bytes read so far and in all, as stored."""
         return (self._files.bytes_read, self._files.bytes_in_all) if self._files is not None else (0, None)
 
-    def batches(self) -> Iterator[list[Record | Unsent]]:
-        """All rows, in batches. Raises SourceError where they cannot be read."""
+    def batches(self) -> Iterator[Portion | list[Record | Unsent]]:
+        """All rows, in batches; by column where they are as others were. SourceError where they cannot be read."""
         left = self._reading.limit
         for batch in self._all():
-            yield batch if left is None else batch[:left]
-            if left is not None and (left := left - len(batch)) <= 0:
+            rows = batch if left is None else batch[:left]
+            yield self._reader.portion(rows) or list(map(self._reader.read, rows))
+            if left is not None and (left := left - len(rows)) <= 0:
                 return
 
-    def _all(self) -> Iterator[list[Record | Unsent]]:
+    def _all(self) -> Iterator[list[Row]]:
         if self._files is None:
             yield from self._from_memory()
             return
         self._files.look()
-        for batch in self._files.batches():
-            yield [made for made in batch if not isinstance(made, Position)]
+        yield from self._files.rows()
 
-    def _from_memory(self) -> Iterator[list[Record | Unsent]]:
-        batch: list[Record | Unsent] = []
+    def _from_memory(self) -> Iterator[list[Row]]:
+        batch: list[Row] = []
         for index, fields in enumerate(self._rows):
-            batch += self._made([row_in_memory(fields, index)])
+            batch += self._reader.spread([row_in_memory(fields, index)])
             if len(batch) >= MAX_BATCH:
                 yield batch
                 batch = []
         yield batch
-
-    def _made(self, rows: list[Row]) -> list[Record | Unsent]:
-        return list(map(self._reader.read, self._reader.spread(rows)))
 
     def close(self) -> None:
         """Close what was opened."""
@@ -105,7 +102,8 @@ class Whole:
             rows = self._rows_at(spot)
         except (MoeBulkError, OSError):  # it was changed or removed meanwhile
             return []
-        return [made for made in self._made(rows) if isinstance(made, Record)]
+        made = map(self._reader.read, self._reader.spread(rows))
+        return [each for each in made if isinstance(each, Record)]
 
     def _rows_at(self, spot: Spot) -> list[Row]:
         if self._files is None:

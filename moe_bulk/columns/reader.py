@@ -19,6 +19,7 @@ from moe_bulk.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from moe_bulk.columns.columns import Columns
+    from moe_bulk.columns.portion import Portion
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "strict": ("customer_id", "device_id", "platform", "push_id"),
@@ -141,6 +142,10 @@ class Reader:
             return self._look_closer(row, fields)
         except Exception as error:  # noqa: BLE001  values of somebody else's classes may raise anything
             return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")
+
+    def portion(self, rows: Sequence[Row]) -> Portion | None:
+        """The devices of rows that are all as others were, by column; None where one has to be read by itself."""
+        return self._shapes.portion(rows)
 
     def spread(self, rows: Sequence[Row]) -> list[Row]:
         """Each row as often as it holds devices: their positions have the same place and `item`s from 0."""

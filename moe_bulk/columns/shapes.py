@@ -9,10 +9,14 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from moe_bulk.device import ADVERTISING_IDS, NOTHING, PLATFORM_NAMES, Device, plain_ids
+from moe_bulk.columns.portion import Portion
+from moe_bulk.device import ADVERTISING_IDS, NOTHING, PLATFORM_NAMES, Device
+from moe_bulk.ids import all_plain, plain_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from moe_bulk.record import Row
 
 SHAPES_KEPT = 200
 """Different tuples of names that rows may have: fields that are left out of JSON make many."""
@@ -26,6 +30,7 @@ _LONGEST = 1000
 _IDS = ("customer_id", "device_id", "push_id")
 _REPEATED = ("platform", "model", "app_version", "os_version", "moe_push_opted", "moe_push_provisional_opted", "type")
 _MAY_BE_THERE = (*ADVERTISING_IDS.values(), "forwarded_for")
+_OWN = ("moe_gaid", "idfv")
 _ITS_OWN = frozenset({*_IDS, *_MAY_BE_THERE})
 
 
@@ -60,6 +65,32 @@ class Shapes:
         if own is not None and other:
             attributes[own[0]] = other
         return Device(customer_id, device_id, attributes)
+
+    def portion(self, rows: Sequence[Row]) -> Portion | None:
+        """The devices of rows that have one shape, each as others were; None where one needs a closer look."""
+        found = [row.fields for row in rows]
+        try:
+            (names,) = set(map(tuple, found))  # type: ignore[arg-type]  # None raises, which is what is wanted
+            fields: list[dict[str, Any]] = found  # type: ignore[assignment]
+            shape = self._shapes[names]
+            folded = [shape.folded[said] for said in map(shape.repeated, fields)]
+            customer_ids, device_ids, push_ids = zip(*map(shape.ids, fields), strict=True)
+            others = [
+                "" if own is None or (value := each[own[1]]) is None else value
+                for each, (_, own) in zip(fields, folded, strict=True)
+            ]
+            if not all_plain(customer_ids, device_ids, push_ids, others):
+                return None
+            if shape.forwarded_for is not None and any(each[shape.forwarded_for] not in NOTHING for each in fields):
+                return None
+        except (KeyError, TypeError, AttributeError, ValueError):  # as in `device`
+            return None
+        kinds = [own[0] if own is not None else "" for _, own in folded]
+        gaids, idfvs = (
+            [other if kind == name else "" for other, kind in zip(others, kinds, strict=True)] for name in _OWN
+        )
+        rest = [attributes for attributes, _ in folded]
+        return Portion([row.position for row in rows], customer_ids, device_ids, push_ids, gaids, idfvs, rest)
 
     def learn(self, fields: Mapping[str, Any], device: Device) -> None:
         """Remember what became of the repeated values of a row in which nothing called for a word."""

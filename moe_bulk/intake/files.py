@@ -171,6 +171,12 @@ class FromFiles:
                     yield _without_settled(rows, settled, read)
             self._end(each)
 
+    def rows(self) -> Iterator[list[Row]]:
+        """All rows as they were read, from the beginning."""
+        for each in self._inputs:
+            yield from self._counted(self._begin(each, None))
+            self._end(each)
+
     def _counted(self, source: Source) -> Iterator[list[Row]]:
         first, count = -1, 0
         spread = self._reader.spread if self._reader.spreads else None

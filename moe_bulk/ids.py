@@ -1,0 +1,74 @@
+"""What ids and tokens must not be, by MoEngage's list and by what exports put there; and which are plain."""
+
+from __future__ import annotations
+
+import re
+import string
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def words(*lines: str) -> frozenset[str]:
+    """The words in these lines."""
+    return frozenset(" ".join(lines).split())
+
+
+# "Any string of more than one characters is allowed for customer_id except the following values" (data overview).
+FORBIDDEN = words(
+    "unknown guest null 0 1 true false user_attribute_unique_id (empty) na n/a dummy_seller_code user_id id",
+    "customer_id uid userid none -2 -1 2",
+)
+
+PLACEHOLDERS = words(
+    "na n/a n.a n null nil none nan nsnull undefined undef unknown unset unavailable missing empty blank void",
+    "true false notset not_set notavailable not_available notapplicable optedout optout blacklisted",
+) | {"not set", "not available", "not applicable", "opted out", "no token"}
+_LONGEST_PLACEHOLDER = max(map(len, PLACEHOLDERS))
+
+EDGES = string.punctuation + string.whitespace + "\u2010\u2013\u2014\u2026\u2212"  # dashes and an ellipsis
+EDGES_AND_ZERO = EDGES + "0"
+_NOT_TIGHT = bytes((*range(32), *b" <\x7f"))
+_LONGEST = 10_000
+_HEX = re.compile(r"[0-9A-Fa-f]+")
+
+
+def token_key(push_id: str) -> str:
+    """A push token as it is compared: hex ones without case."""
+    return push_id.casefold() if push_id.isalnum() and _HEX.fullmatch(push_id) else push_id
+
+
+def plain_ids(customer_id: str, push_id: str, other: str, tight: str) -> bool:
+    """True where ids, tokens and any `other` id, `tight` when put together, need no folding and break no rule."""
+    return (
+        tight.isascii()
+        and len(tight) < _LONGEST
+        and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)  # a third of what `isprintable` alone takes
+        and len(customer_id) > 1
+        and customer_id.lower() not in FORBIDDEN
+        and len(push_id.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER
+        and (not other or len(other.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER)
+    )
+
+
+def all_plain(
+    customer_ids: Sequence[str], device_ids: Sequence[str], push_ids: Sequence[str], others: Sequence[str]
+) -> bool:
+    """True only where `plain_ids` is so of each row, given by columns, and none lacks its device id.
+
+    Asked of a hundred rows at once it takes a third of the time.
+    """
+    tight = "".join(chain(customer_ids, device_ids, push_ids, others))
+    columns = (customer_ids, device_ids, push_ids, others)
+    return (
+        tight.isascii()
+        and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)
+        and sum(max(map(len, column), default=0) for column in columns) < _LONGEST
+        and all(device_ids)
+        and min(map(len, customer_ids), default=2) > 1
+        and FORBIDDEN.isdisjoint(map(str.lower, customer_ids))
+        and all(len(token.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER for token in push_ids)
+        and all(len(other.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER for other in filter(None, others))
+    )
