@@ -47,6 +47,15 @@ class Fields(CIMultiDict[str]):
         return f"<{len(self)} headers>"
 
 
+class _Hidden(bytes):
+    """What is sent; it holds a secret, and shows nothing: a traceback tells what variables hold."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
+
+
 class Reply:
     """An answer whose head has come: its status, its headers by any case, and what comes of its body."""
 
@@ -70,12 +79,12 @@ class Reply:
                 body += await payload.read(most)
         finally:
             transport = self._connection.transport
-            if payload.at_eof() and transport is not None and self._is_last(transport):
+            if payload.at_eof() and transport is not None and self._all_said(transport):
                 self._connection.release()
             else:
                 _abort(self._connection)
 
-    def _is_last(self, transport: asyncio.Transport) -> bool:
+    def _all_said(self, transport: asyncio.Transport) -> bool:
         """True where all was said on both sides: neither an answer nor the rest of a request is still to come.
 
         A server may refuse a request that it has not read. How much of it TLS keeps back is not told, so that a refusal
@@ -111,13 +120,13 @@ class Poster:
         self._url = url
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_BODY]
-        self._head = "\r\n".join(map(_one_line, lines)).encode()
+        self._head = _Hidden("\r\n".join(map(_one_line, lines)).encode())
 
     async def post(self, body: bytes, more: Mapping[str, str] | None = None) -> Reply:
         """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
         connection = await self._connector.connect(self._request, [], _ANY_TIME)
         try:
-            reply = await self._exchange(connection, self._head_of(body, more) + body)
+            reply = await self._exchange(connection, _Hidden(self._head_of(body, more) + body))
             if _LOG.isEnabledFor(logging.INFO):
                 _LOG.info("HTTP Request: POST %s %d", self._url, reply.status)
         except BaseException:
@@ -130,7 +139,7 @@ class Poster:
         return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
 
     @staticmethod
-    async def _exchange(connection: Connection, request: bytes) -> Reply:
+    async def _exchange(connection: Connection, request: _Hidden) -> Reply:
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ClientConnectionError("the connection was closed before the request was sent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -299,26 +300,6 @@ async def test_nothing_is_sent_behind_the_end() -> None:
         assert [] == server.requests
 
 
-async def test_a_listener_that_fails_leaves_no_connection_behind() -> None:
-    """Filters of a log are others' code."""
-
-    def fails(_record: logging.LogRecord) -> bool:
-        raise LookupError
-
-    log, before = logging.getLogger("httpx"), logging.getLogger("httpx").level
-    log.addFilter(fails)
-    log.setLevel(logging.INFO)
-    try:
-        async with serving(polite) as server, _posting(server.url) as poster:
-            for _ in range(2):
-                with pytest.raises(LookupError):
-                    await poster.post(BODY)
-            assert 2 == server.connections
-    finally:
-        log.removeFilter(fails)
-        log.setLevel(before)
-
-
 async def test_a_session_that_is_closed_is_refused() -> None:
     """It says so at once, not at the first request."""
     session = aiohttp.ClientSession()
@@ -341,6 +322,44 @@ async def test_a_connection_that_is_gone_carries_nothing() -> None:
         with pytest.raises(aiohttp.ClientConnectionError, match="before the request was sent"):
             await poster.post(BODY)
         assert [] == server.requests
+
+
+async def test_what_goes_wrong_shows_no_key() -> None:
+    """It is in no variable of whoever sent the request and waited for the answer."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.close()
+
+    async with serving(talk) as server, aiohttp.ClientSession() as session:
+        poster = Poster(session, server.url, Fields({"Authorization": f"Basic {'secret' * 2}"}), None)
+        with pytest.raises(aiohttp.ServerDisconnectedError) as raised:
+            await poster.post(BODY)
+        assert "Basic secretsecret" == server.requests[0].headers["authorization"]
+    stack = TracebackException.from_exception(raised.value, capture_locals=True).stack
+    told = "".join(map(str, (frame.locals for frame in stack[1:])))  # the first frame is this test's own
+    assert "protocol" in told
+    assert "secretsecret" not in told + repr(vars(poster))
+
+
+async def test_a_listener_that_fails_leaves_no_connection_behind() -> None:
+    """Filters of a log are others' code."""
+
+    def fails(_record: logging.LogRecord) -> bool:
+        raise LookupError
+
+    log, before = logging.getLogger("httpx"), logging.getLogger("httpx").level
+    log.addFilter(fails)
+    log.setLevel(logging.INFO)
+    try:
+        async with serving(polite) as server, _posting(server.url) as poster:
+            for _ in range(2):
+                with pytest.raises(LookupError):
+                    await poster.post(BODY)
+            assert 2 == server.connections
+    finally:
+        log.removeFilter(fails)
+        log.setLevel(before)
 
 
 def test_the_headers_show_nothing() -> None:

@@ -204,7 +204,7 @@ def test_the_key_is_in_no_repr() -> None:
         uploader = Uploader(credentials)
         client = Client(credentials, 5, lambda: 0.0)
         async with uploader, client:
-            holders: list[object] = [credentials, uploader, client, uploader._engine]
+            holders: list[object] = [credentials, uploader, client, client._poster, uploader._engine]
             return [*holders, *(vars(each) for each in holders[1:]), [vars(uploader._engine).get("_attempt")]]
 
     for each in asyncio.run(look()):
