@@ -36,6 +36,9 @@ _OF_THE_BODY = frozenset({"Content-Length", "Transfer-Encoding"})
 _AT_ONCE = 8 * 1024
 """Bytes that a socket that holds nothing takes at once, whatever the system."""
 
+_MOST_PROVISIONAL = 20
+"""More of them before an answer, and nobody waits for that: an endless row of them leaves no time for anything else."""
+
 
 class Fields(CIMultiDict[str]):
     """Headers in aiohttp's own form; they hold a secret, and show nothing."""
@@ -142,10 +145,11 @@ class Poster:
             raise aiohttp.ClientConnectionError("the connection was closed before the request was sent")
         protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         transport.write(request)
-        while True:
+        for _ in range(1 + _MOST_PROVISIONAL):
             message, payload = await protocol.read()
             if not _is_provisional(message.code):
                 return Reply(connection, message, payload, len(request))
+        raise aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers")
 
 
 def _abort(connection: Connection) -> None:

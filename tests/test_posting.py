@@ -108,6 +108,26 @@ async def test_answers_cut_in_any_place(tmp_path: Path, encrypted: bool) -> None
         assert (1, 12) == (server.connections, len(server.requests))
 
 
+@pytest.mark.parametrize(("provisional", "connections"), [(20, 1), (21, 2)])
+async def test_an_endless_row_of_provisional_answers_is_none(provisional: int, connections: int) -> None:
+    """Reading them as they come would leave no time for anything else, the timeout included."""
+
+    async def talk(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * provisional)
+            peer.answer()
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            if connections == 1:
+                assert (200, ACCEPTED) == await _whole(await poster.post(BODY))
+            else:
+                with pytest.raises(aiohttp.http_exceptions.BadHttpMessage, match="nothing but provisional"):
+                    await poster.post(BODY)
+        assert connections == server.connections
+
+
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 async def test_answers_that_have_no_body(status: str) -> None:
     """They are over with their head, and the connection goes on."""
