@@ -19,7 +19,7 @@ from moe_bulk.errors import JournalError
 from moe_bulk.ids import token_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from moe_bulk.columns import Portion
@@ -70,11 +70,16 @@ class Shared:
     worst: tuple[Group, ...]
 
 
-def _hashes(kind: str, values: Sequence[str], compared: Callable[[str], str]) -> Iterable[int | str]:
+def _hashes(kind: str, values: Sequence[str]) -> Iterable[int | str]:
     """The hash of each value's key; nothing where there is no value."""
-    if not any(values):
-        return values
-    return [hash((kind, compared(value))) if value else "" for value in values]
+    if all(values):
+        return map(hash, zip(repeat(kind), values, strict=False))
+    return [hash((kind, value)) if value else "" for value in values] if any(values) else values
+
+
+def _compared(tokens: Sequence[str]) -> Sequence[str]:
+    """Push tokens as they are compared; of most kinds they are no hex."""
+    return list(map(token_key, tokens)) if any(map(str.isalnum, tokens)) else tokens
 
 
 class Collisions:
@@ -98,20 +103,22 @@ class Collisions:
 
     def add(self, portion: Portion, sources: Mapping[str, int]) -> None:
         """More devices, in the order of the input; `sources` numbers what positions call sources."""
-        columns = (
-            (sources[position.source] for position in portion.positions),
-            (position.line for position in portion.positions),
-            (position.offset for position in portion.positions),
+        if not portion:
+            return
+        names, lines, offsets, _ = zip(*portion.positions, strict=True)
+        # hashes of the keys of `Device.keys`, kind by kind
+        hashes = (
             map(hash, portion.customer_ids),
-            # the keys of `Device.keys`, kind by kind
             map(hash, zip(repeat("device"), portion.customer_ids, portion.device_ids, strict=False)),
-            _hashes("push_id", portion.push_ids, token_key),
-            _hashes("moe_gaid", portion.gaids, str.casefold),
-            _hashes("idfv", portion.idfvs, str.casefold),
+            _hashes("push_id", _compared(portion.push_ids)),
+            _hashes("moe_gaid", list(map(str.casefold, portion.gaids))),
+            _hashes("idfv", list(map(str.casefold, portion.idfvs))),
         )
-        lines = "".join(map("%d,%d,%d,%d,%d,%s,%s,%s\n".__mod__, zip(*columns, strict=True)))
+        columns = zip(map(sources.__getitem__, names), lines, offsets, *hashes, strict=True)
+        # by far the fastest way to write numbers
+        rows = [f"{a},{b},{c},{d},{e},{f},{g},{h}\n" for a, b, c, d, e, f, g, h in columns]
         with self._telling():
-            self._waiting += self._file.write(lines)
+            self._waiting += self._file.write("".join(rows))
         if self._waiting >= LOADED_AT_ONCE:
             self._load()
 

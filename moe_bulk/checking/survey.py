@@ -71,7 +71,7 @@ class Survey:
         self.valid += len(batch)
         self.collisions.add(batch, self._labels)
         self.oddities.look(batch)
-        self.largest_body = max(self.largest_body, largest_body(batch))
+        self.largest_body = largest_body(batch, self.largest_body)
 
     def _sample(self, position: Position, device: Device) -> None:
         result = Result(
@@ -170,16 +170,18 @@ class Survey:
         return hurried
 
 
-def largest_body(portion: Portion) -> int:
-    """Bytes of the largest body of some devices; exact, although few bodies are made for it where many are alike."""
+def largest_body(portion: Portion, least: int = 0) -> int:
+    """Bytes of the largest body of some devices, or `least`; few bodies are made for it where many are alike."""
     own = (portion.customer_ids, portion.device_ids, portion.push_ids, portion.gaids, portion.idfvs)
     alike = list(zip(map(id, portion.rest), map(bool, portion.gaids), map(bool, portion.idfvs), strict=True))
     kinds = dict(zip(alike, portion.rest, strict=True))
     if len(kinds) > len(portion) / 4 or not _stands_as_it_is("".join(chain.from_iterable(own))):
-        return max((len(encode(device)) for device in portion.devices()), default=0)
+        return max(least, *(len(encode(device)) for device in portion.devices()), 0)
     around = {kind: _length_around(rest, *kind[1:]) for kind, rest in kinds.items()}
+    if max(around.values(), default=0) + sum(max(map(len, column), default=0) for column in own) <= least:
+        return least  # as nearly always: even the longest of everything is no longer
     lengths = zip((around[kind] for kind in alike), *(map(len, column) for column in own), strict=True)
-    return max(map(sum, lengths), default=0)
+    return max(least, *map(sum, lengths), 0)
 
 
 def _length_around(rest: dict[str, str], gaid: bool, idfv: bool) -> int:  # noqa: FBT001  what there is
