@@ -82,15 +82,15 @@ def test_a_run_says_that_it_waits_and_gives_up(server: RedisServer, tmp_path: Pa
     waited: list[str | None] = []
 
     async def main() -> None:
-        async with uploader(server.url, outage_limit=1.2) as sender:
+        async with uploader(server.url, outage_limit=3.0) as sender:
 
             def begin(view: RunView) -> None:
                 loop = asyncio.get_running_loop()
                 loop.call_later(0.3, server.kill)
-                for tenths in range(3, 22):
+                for tenths in range(3, 40):
                     loop.call_later(tenths / 10, lambda: waited.append(view.waits_for))
 
-            with pytest.raises(PaceLost, match=r"was away for 1\.2 s"):
+            with pytest.raises(PaceLost, match=r"was away for 3 s"):
                 await sender.run(devices(500), out=tmp_path / "x.run", watch=begin)
 
     asyncio.run(main())
