@@ -45,12 +45,13 @@ _AHEAD_SECONDS = DAY
 """What was noted so long from now was noted under a wrong clock."""
 
 _LOOK_UP = "SELECT id, said FROM devices WHERE at BETWEEN ? AND ? AND id IN (?" + ", ?" * (LOOKED_UP_AT_ONCE - 1) + ")"
+_REMOVE = "DELETE FROM devices WHERE id = ?"
 _HOLDER = "SELECT id FROM holders WHERE key = ?"
 _CONTEST = "UPDATE pending SET contested = 1 WHERE key = :key AND said <> :said AND at > :since"
 _MARK = """
     INSERT INTO pending (key, mark, said, at, contested) VALUES (:key, :mark, :said, :at,
         EXISTS (SELECT 1 FROM pending WHERE key = :key AND said <> :said AND at > :since))"""
-_MINE = "SELECT 1 FROM pending WHERE key = ? AND mark = ? AND NOT contested"
+_UNDISPUTED = "SELECT count(*) FROM pending WHERE mark = ? AND NOT contested AND key IN ({})"
 _SWEEPS = (  # devices first: one that is known must have its holders
     (
         "SELECT max(id) FROM (SELECT id FROM devices WHERE id > ? ORDER BY id LIMIT ?)",
@@ -116,7 +117,8 @@ class Known:
         self._resend_after = resend_after
         self._numbers = count(_number(os.urandom(8)) >> 1)
         self._db, salt, self._file = open_state(path, *whose)
-        self._hash = blake2b(digest_size=8, key=salt)
+        # As parameters it costs nothing; as a key it would be hashed again with each text.
+        self._hash = blake2b(digest_size=8, salt=salt[: blake2b.SALT_SIZE], person=salt[blake2b.SALT_SIZE :])
         self._mirror = Mirror(self._db)
         try:
             with telling(path):
@@ -132,8 +134,8 @@ class Known:
         """
         with telling(self._path):
             refuse_replaced(self._path, self._file)
-            said = self._hashed([_all_of(device) for device in devices])
-            ids = self._hashed([_key(("device", device.customer_id, device.device_id)) for device in devices])
+            said = self._hashed(list(map(_all_of, devices)))
+            ids = self._hashed([orjson.dumps(("device", one.customer_id, one.device_id)) for one in devices])
             found = self._look_up(ids, now)
             marks = [
                 None if found.get(own) == fingerprint else self._mark(device, fingerprint, now)
@@ -147,17 +149,18 @@ class Known:
         """Remember what was accepted; it need not be durable, since to know less is always right."""
         with telling(self._path), self._writing("NORMAL"):
             self._mirror.forget(mark.keys[0] for mark, _, _ in settled)
-            for mark, accepted, sure in settled:
-                own, *shared = mark.keys
-                if accepted and now - mark.at < UNSURE_SECONDS / 2 and self._is_undisputed(mark):
-                    self._db.execute("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", (own, mark.said, int(now)))
-                    held = [(key, own, int(now)) for key in shared]
-                    self._db.executemany("INSERT OR REPLACE INTO holders VALUES (?, ?, ?)", held)
-                else:
-                    self._db.execute("DELETE FROM devices WHERE id = ?", (own,))
-                if sure:
-                    gone = [(key, mark.number) for key in mark.keys]
-                    self._db.executemany("DELETE FROM pending WHERE key = ? AND mark = ?", gone)
+            had, lost = list[Mark](), list[Mark]()
+            for mark, accepted, _ in settled:
+                sure_of_it = accepted and now - mark.at < UNSURE_SECONDS / 2 and self._is_undisputed(mark)
+                (had if sure_of_it else lost).append(mark)
+            at = int(now)
+            write = self._db.executemany
+            write("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", [(mark.keys[0], mark.said, at) for mark in had])
+            held = [(key, mark.keys[0], at) for mark in had for key in mark.keys[1:]]
+            write("INSERT OR REPLACE INTO holders VALUES (?, ?, ?)", held)
+            write(_REMOVE, [mark.keys[:1] for mark in lost])
+            over = [(key, mark.number) for mark, _, sure in settled if sure for key in mark.keys]
+            write("DELETE FROM pending WHERE key = ? AND mark = ?", over)
 
     def close(self) -> None:
         """Close the file; twice does no harm."""
@@ -201,7 +204,7 @@ class Known:
         with self._writing("FULL"):
             gone = [mark.keys[:1] for mark in marks]
             gone += [holder for mark in marks for key in mark.keys[1:] for holder in self._db.execute(_HOLDER, (key,))]
-            self._db.executemany("DELETE FROM devices WHERE id = ?", gone)
+            self._db.executemany(_REMOVE, gone)
             self._mirror.forget(one for (one,) in gone)
             self._db.executemany(_CONTEST, noted)
             self._db.executemany(_MARK, noted)
@@ -211,7 +214,10 @@ class Known:
 
         Others stop to respect a mark after `UNSURE_SECONDS`: an older one says nothing.
         """
-        return all(self._db.execute(_MINE, (key, mark.number)).fetchone() for key in mark.keys)
+        keys = set(mark.keys)
+        found = self._db.execute(_UNDISPUTED.format(", ".join("?" * len(keys))), (mark.number, *keys))
+        (mine,) = found.fetchone()
+        return bool(mine == len(keys))
 
     @contextmanager
     def _writing(self, synchronous: str) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The file of what MoEngage is known to have: opened so that it is ours and whole, or refused with the way out.
 
 An SQLite database, so that several processes may use it at once and a killed one leaves nothing half done. In it are
-numbers only, made of ids, tokens and attributes by a hash whose key is the file's own: whoever finds the file cannot
+numbers only, made of ids, tokens and attributes by a hash whose salt is the file's own: whoever finds the file cannot
 look anybody up in a list made elsewhere.
 """
 
@@ -176,7 +176,7 @@ def _settle_in(db: sqlite3.Connection, path: Path, whose: str) -> bytes:
         about = dict(found)
     salt = about.get("salt")
     if not isinstance(salt, bytes) or len(salt) != _SALT_BYTES:
-        raise _refused(path, f"is damaged (it has no key). {_START_OVER}")
+        raise _refused(path, f"is damaged (it has no salt). {_START_OVER}")
     if about.get("whose") != whose:
         told = clean(str(about.get("whose")))
         raise _refused(path, f"is that of {told}, and this goes to {whose}: name another with --state")

@@ -122,7 +122,7 @@ def another_program(path: Path) -> None:
     path.chmod(0o600)
 
 
-def without_its_key(path: Path) -> None:
+def without_its_salt(path: Path) -> None:
     """Take away what makes its numbers."""
     opened(path)
     with closing(sqlite3.connect(path)) as db, db:
@@ -142,7 +142,7 @@ def readable_by_others(path: Path) -> None:
         (damage, "is damaged, or none of ours"),
         (another_version, "is of format 7, and this program knows 1"),
         (another_program, "is a database, but none of ours"),
-        (without_its_key, "is damaged (it has no key)"),
+        (without_its_salt, "is damaged (it has no salt)"),
         (readable_by_others, "may be read by others: chmod 600"),
     ],
 )
