@@ -11,7 +11,7 @@ of cells. Short runs have no table.
 
 The records of rows that were read together are written together, before any of these rows goes its way, so a killed
 process leaves none out; a row that is taken in twice is the same device. The log is the truth. The table on disk lags
-behind it by a sync or two, so that after a power cut it speaks of nothing that is lost: the rest is read from the log's
+behind it by a few syncs, so that after a power cut it speaks of nothing that is lost: the rest is read from the log's
 end. What a power cut takes from the log was behind the last sync, and is counted again: from the results that are read
 back, or when its rows are taken in again.
 
@@ -30,8 +30,9 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from io import FileIO
+from itertools import islice
 from mmap import mmap
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from moe_bulk.columns import Unsent
 from moe_bulk.deadletter import clean
@@ -85,6 +86,20 @@ class Sizes:
     """
     kept: int = 1 << 20
     """Devices, of users who may have too many, that are kept in memory, at eight bytes each."""
+    blocks: int = 256
+    """Of the table that are written together, at 4 KB each. There are 2,048: from some two hundred rows a second on
+    the table on disk lags behind by up to eight syncs, and a later session reads so much more of the log."""
+
+
+class _Snapshot(NamedTuple):
+    """What is to be written at one time: some blocks of the table, as they were when there were so many records.
+
+    Once it is written, the table on disk knows at least the first `known` records.
+    """
+
+    records: int
+    known: int
+    blocks: Sequence[tuple[int, bytes]]
 
 
 class Census:
@@ -101,10 +116,13 @@ class Census:
         # pages that nobody touches take neither time nor memory: most runs are short
         self._table: memoryview[int] | array[int] = memoryview(mmap(-1, sizes.cells * _CELL)).cast("Q")
         """Of each cell, the number of its last record and, in the lowest bits, how many it has."""
-        self._touched: dict[int, int] = {}
-        """Blocks of the table that changed since they were written, and the last record that changed them."""
-        self._saved = 0
-        """The records that the table on disk knows, but perhaps not yet after a power cut."""
+        self._touched: set[int] = set()
+        """Blocks of the table that changed since the last snapshot."""
+        self._behind: dict[int, int] = {}
+        """Blocks that the table on disk lags behind in, in the order of the first record that it may not know there."""
+        self._snapshot = _Snapshot(0, 0, ())
+        self._saved = self._snapshot
+        """The last snapshot that was written, though it may not have outlasted a power cut yet."""
         self._known = _Known(sizes.kept)
         self._unwritten = bytearray()
         """The last records, of rows that are being judged; it is empty whenever somebody else has a turn."""
@@ -201,7 +219,7 @@ class Census:
         """Make the record the last one of its cell."""
         count = min((self._table[place] & _COUNT) + 1, _COUNT)
         self._table[place] = number << _COUNT_BITS | count
-        self._touched[place // _BLOCK] = number
+        self._touched.add(place // _BLOCK)
 
     def _devices(self, number: int, user: int) -> array[int]:
         """The user's devices in ascending order, by the records from this one back."""
@@ -245,26 +263,38 @@ class Census:
     def snapshot(self) -> Callable[[], None]:
         """Tell what is counted at this moment; calling it, perhaps in a thread, makes that safe from a power cut."""
         if self.records <= self._sizes.first:
-            return partial(self._save, 0, ())
-        self._touched = {block: number for block, number in self._touched.items() if number > self._saved}
-        cells = ((block, self._table[block * _BLOCK : (block + 1) * _BLOCK]) for block in sorted(self._touched))
-        return partial(self._save, self.records, [(block, some.tobytes()) for block, some in cells])
+            return partial(self._save, _Snapshot(0, 0, ()))
+        if self._saved is self._snapshot:
+            for block, _ in self._snapshot.blocks:
+                self._behind.pop(block, None)
+        for block in sorted(self._touched):
+            self._behind.setdefault(block, self._snapshot.records + 1)
+        self._touched.clear()
+        behind = iter(self._behind.items())
+        # the oldest only: where rows come fast all blocks change all the time, and a copy of them takes memory
+        blocks = [(block, self._block(block)) for block, _ in islice(behind, self._sizes.blocks)]
+        _, first_left_out = next(behind, (0, self.records + 1))
+        self._snapshot = _Snapshot(self.records, first_left_out - 1, blocks)
+        return partial(self._save, self._snapshot)
 
-    def _save(self, records: int, blocks: Sequence[tuple[int, bytes]]) -> None:
+    def _block(self, block: int) -> bytes:
+        return self._table[block * _BLOCK : (block + 1) * _BLOCK].tobytes()
+
+    def _save(self, snapshot: _Snapshot) -> None:
         with self._saving:
             if self._broken is not None:
                 raise self._broken
-            if records < self._saved:  # a thread that was left came late
+            if snapshot.records < self._saved.records:  # a thread that was left came late
                 return
             try:
                 sync_to_disk(self._file.fileno())
             except OSError as error:
                 raise self._break(error) from error
             # what was written of the table before this sync, and all records that it speaks of, are safe now
-            self._write(self._header(self._saved), 0)
-            for block, said in blocks:
+            self._write(self._header(self._saved.known), 0)
+            for block, said in snapshot.blocks:
                 self._write(said, self._table_at + block * _BLOCK * _CELL)
-            self._saved = records
+            self._saved = snapshot
 
     def _header(self, known: int) -> bytes:
         return _HEADER.pack(_MAGIC, _FORMAT, self._sizes.cells, known)
@@ -282,7 +312,8 @@ class Census:
             raise RunRefused(_damaged(self._path))
         if known:
             self._table = array("Q", os.pread(fd, self._sizes.cells * _CELL, self._table_at))
-        self.records = self._saved = known
+        self.records = known
+        self._snapshot = self._saved = _Snapshot(known, known, ())
         self._follow(records)
         if size > self._at(self.records + 1):
             # half a record, or what came behind one that a power cut took: it would pass for what comes next
@@ -306,7 +337,8 @@ class Census:
                 if not (before or user or device) or (before != head and head <= self.records):
                     return
                 self.records += 1
-                self._point(place, self.records)
+                if head < self.records:
+                    self._point(place, self.records)
 
     def close(self) -> None:
         """Close the file, after a thread that saves; a second time changes nothing."""

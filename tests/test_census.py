@@ -219,8 +219,9 @@ SIZES = st.builds(
     Sizes,
     most=st.integers(1, 4),
     first=st.integers(0, 9),
-    cells=st.sampled_from([1, 2, 1024]),
+    cells=st.sampled_from([1, 2, 1024, 8192]),
     kept=st.integers(0, 80),
+    blocks=st.sampled_from([1, 2, 256]),
 )
 
 
@@ -294,6 +295,27 @@ def test_what_is_read_when_it_is_opened_does_not_grow(tmp_path: Path, monkeypatc
                 assert count + 50 == census.records
         read.append(sum(reads))
     assert [512 * 8 + 50 * RECORD] * 3 == [size - room._HEADER.size for size in read]
+
+
+@pytest.mark.parametrize(("syncs", "read_again"), [(1, 1_000), (2, 2_000), (3, 3_000), (4, 3_000), (9, 3_000)])
+def test_the_table_is_written_in_portions(
+    syncs: int, read_again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks change between two syncs, and few are copied: a session reads as much of the log as all of them take."""
+    sizes = Sizes(first=100, cells=4096, blocks=3)  # eight blocks: three syncs
+    with opened(tmp_path, sizes) as census, monkeypatch.context() as patched:
+        film = Film()
+        film.patch(patched)
+        for _ in range(syncs):
+            fill(census, 1_000)
+            census.snapshot()()
+    assert 3 * syncs == sum(write is not None and len(write[1]) == 4096 for write in film.writes)
+    with monkeypatch.context() as patched:
+        reads = watched_reads(patched)
+        with opened(tmp_path, sizes) as census:
+            assert syncs * 1_000 == census.records
+    table = 4096 * 8 if syncs > 3 else 0  # nothing is known by the table before
+    assert room._HEADER.size + table + read_again * RECORD == sum(reads)
 
 
 def test_a_short_run_has_a_small_file(tmp_path: Path) -> None:
