@@ -238,25 +238,30 @@ class Engine:
         if not self._gate.enter_nowait():
             await self._gate.enter()
         try:
-            turn = await self._next_turn()
+            return await self._next_turn()
         finally:
             self._gate.leave()
-        self._idle -= 1
-        return turn
+            self._idle -= 1
 
     async def _next_turn(self) -> tuple[Entry, Slot] | None:
         # Whatever can be had at once is taken at once: a coroutine for each would cost as much as what it does.
-        while (entry := self._take_entry(self._clock.now()) or await self._next_entry()) is not None:
-            self.gate = "pace"  # nobody sees it where the pace does not keep it waiting
-            await self._pace.token(self._clock.now())
-            self.gate = ""
-            slot = self._take_slot(entry, self._clock.now()) or await self._permission(entry)
+        while True:
+            now = self._clock.now()
+            if (entry := self._take_entry(now)) is None:
+                if (entry := await self._next_entry()) is None:
+                    return None
+                now = self._clock.now()
+            if not self._pace.spend(now):
+                self.gate = "pace"
+                await self._pace.token(now)
+                self.gate = ""
+                now = self._clock.now()
+            slot = self._take_slot(entry, now) or await self._permission(entry)
             if slot is not None:
                 self._policy.outage.sending(entry)
                 self._users.sent(entry.cell)
                 return entry, slot
             self._done(entry)
-        return None
 
     async def _next_entry(self) -> Entry | None:
         """Wait for an entry that may be sent, where none is there yet; None when nothing is sent any more."""

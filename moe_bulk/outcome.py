@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from hashlib import blake2b
 from math import floor
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import orjson
 
 from moe_bulk.record import Position, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ATTEMPTS_KEPT = 20
 """Attempts that a result line tells in full: the last ones."""
@@ -133,15 +136,25 @@ def rounded(number: float, parts: float = 1e6) -> float:
     return floor(number * parts + 0.5) / parts
 
 
-def hashed(key: tuple[str, ...]) -> str:
-    """A key as result lines tell it: 12 characters, Base64 of nine bytes of BLAKE2b over its parts as a JSON array."""
+def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Keys as result lines tell them: 12 characters each, Base64 of nine bytes of BLAKE2b over its parts as JSON.
+
+    Base64 makes four characters of each three bytes, so that all keys can be written in one go.
+    """
+    digests = []
+    for key in keys:
+        digest = _begun()
+        digest.update(_dumped(key))
+        digests.append(digest.digest())
+    text = b2a_base64(b"".join(digests), newline=False).decode()
+    return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
+
+
+def _dumped(key: tuple[str, ...]) -> bytes:
     try:
-        said = orjson.dumps(key)
+        return orjson.dumps(key)
     except TypeError:  # halves of characters, which only the standard library writes: escaped
-        said = json.dumps(key).encode()
-    digest = _begun()
-    digest.update(said)
-    return b2a_base64(digest.digest(), newline=False).decode()
+        return json.dumps(key).encode()
 
 
 class Result(NamedTuple):
@@ -171,7 +184,7 @@ class Result(NamedTuple):
     @property
     def hashes(self) -> tuple[str, ...]:
         """The row's keys as its line tells them."""
-        return self.hashes_read or tuple(map(hashed, self.keys))
+        return self.hashes_read or hashed(self.keys)
 
     @property
     def failed(self) -> bool:

@@ -301,7 +301,7 @@ def test_what_is_read_when_it_is_opened_does_not_grow(tmp_path: Path, monkeypatc
 def test_the_table_is_written_in_portions(
     syncs: int, read_again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All blocks change between two syncs, and few are copied: a session reads as much of the log as all of them take."""
+    """All blocks change between two syncs, and few are copied: what is read again is what came while all were."""
     sizes = Sizes(first=100, cells=4096, blocks=3)  # eight blocks: three syncs
     with opened(tmp_path, sizes) as census, monkeypatch.context() as patched:
         film = Film()

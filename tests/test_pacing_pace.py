@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from moe_bulk.config import Rate
 from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.pacing import Pace, Slot
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE
-from moe_bulk.pacing.pace import BUCKET_SECONDS
+from moe_bulk.pacing.pace import AT_ONCE_SECONDS, BUCKET_SECONDS
 from tests.builders import ACCEPTED, SILENCE, TIMEOUT, busiest, throttled
 from tests.virtual import run_virtually
 
@@ -38,7 +39,8 @@ async def tokens(pace: Pace, count: int) -> list[float]:
     """Ask for so many tokens in a row; give when each was there."""
     times = []
     for _ in range(count):
-        await pace.token(now())
+        if not pace.spend(now()):
+            await pace.token(now())
         times.append(now())
     return times
 
@@ -55,10 +57,31 @@ def token_times(rate: Rate, count: int) -> list[float]:
 
 @pytest.mark.parametrize("rate", [FULL_PACE, Rate(1, 60.0), Rate(7, 2.0), Rate(3000, 1.0)])
 def test_it_starts_empty(rate: Rate) -> None:
-    """There is no burst at the start: the n-th token is not there before n intervals have passed."""
+    """There is no burst at the start: the n-th token is not there before n intervals have passed, and hardly later."""
     interval = rate.per / rate.limit
-    for number, at in enumerate(token_times(rate, 20), start=1):
-        assert number * interval == pytest.approx(at, rel=1e-3, abs=1e-3)
+    for number, at in enumerate(token_times(rate, 40), start=1):
+        assert number * interval * 0.999 <= at + 1e-3
+        assert at <= max(number * interval * 1.001, number * interval + AT_ONCE_SECONDS) + 1e-3
+
+
+def test_what_is_in_hand_is_spent_before_more_is_taken() -> None:
+    """At any rate the even pace gives as many as the rate says, in portions of five milliseconds' worth at most."""
+    times = token_times(Rate(3000, 1.0), 6000)
+    assert 2.0 == pytest.approx(times[-1], abs=AT_ONCE_SECONDS + 1e-3)
+    assert 3000 * AT_ONCE_SECONDS == max(Counter(times).values())
+
+
+def test_below_full_pace_what_is_in_hand_buys_less() -> None:
+    """Tokens that are in hand when the pace falls pay for fewer requests."""
+    rate = Rate(3000, 1.0)
+
+    async def main() -> list[bool]:
+        pace = Pace(rate, TIMEOUT)
+        await pace.token(now())
+        pace.answered(taken(pace), Outcome(Verdict.ACCEPTED, 200, remaining=0, reset_after=0.0), now())
+        return [pace.spend(now()) for _ in range(15)]
+
+    assert [True] * 9 + [False] * 6 == run_virtually(main)  # fourteen in hand, at 1/0.7 each
 
 
 def test_a_late_wake_up_is_caught_up_within_the_bucket() -> None:

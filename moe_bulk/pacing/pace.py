@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 BUCKET_SECONDS = 0.5
 """The bucket's size in seconds' worth of requests: what a late wake-up may catch up."""
 
+AT_ONCE_SECONDS = 0.005
+"""Tokens for so many seconds' worth of requests are taken from the bucket together, a few times what a timer resolves:
+taking one costs as much as ten steps of the engine, and at the usual limit this is less than one."""
+
 
 class Window(Protocol):
     """What proves the limit: this process's own `WindowGuard`, or one that several processes share."""
@@ -55,18 +59,31 @@ class Pace:
         self.throttle = Throttle(rate)
         size = max(1.0, rate.per_second * BUCKET_SECONDS)
         self._bucket = AsyncLimiter(size, size / rate.per_second)
+        self._in_hand = 0.0
+        """Tokens that were taken from the bucket and are not spent yet."""
         self._started = False
 
+    def spend(self, now: float) -> bool:
+        """Spend the tokens of one more request, where enough are in hand; below full pace it costs more than one."""
+        left = self._in_hand - 1.0 / self.throttle.share(now)
+        if left < 0:
+            return False
+        self._in_hand = left
+        return True
+
     async def token(self, now: float) -> None:
-        """Wait until the even pace allows one more request; below full pace a request costs more than one token."""
+        """Wait until the even pace allows one more request."""
         if not self._started:
             self._started = True
             await self._bucket.acquire(self._bucket.max_rate)  # it starts empty: a restart never adds a burst
         cost = 1.0 / self.throttle.share(now)
-        while cost > 0:
-            step = min(cost, self._bucket.max_rate)
+        taken = max(cost, self.rate.per_second * AT_ONCE_SECONDS)
+        left = taken - self._in_hand
+        while left > 0:
+            step = min(left, self._bucket.max_rate)
             await self._bucket.acquire(step)
-            cost -= step
+            left -= step
+        self._in_hand = taken - cost
 
     def remember(self, attempts: Iterable[Attempt]) -> None:
         """Count requests of an earlier process in the window; their `at` is on this one's clock."""
