@@ -20,6 +20,7 @@ from moe_bulk.errors import Interrupted
 from moe_bulk.flights import ABORTED, Flights
 from moe_bulk.gate import Gate
 from moe_bulk.outcome import Attempt, Outcome, Status, Verdict
+from moe_bulk.permission import STOOD_STILL_SECONDS, Permission
 from moe_bulk.retry import Policy, Settle, Stop, Wait
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ DRAIN_SECONDS = 8.0
 
 ROOM = 1000
 """Rows that one channel may hold on top of twice what may be in flight."""
-
-STOOD_STILL_SECONDS = 5.0
-"""A loop that sleeps this much longer than it meant to has stood still: stopped, suspended or blocked."""
 
 NOT_SENT = Outcome(Verdict.ACCEPTED)
 """What there is to tell of a record that was accepted before."""
@@ -76,10 +74,10 @@ class Engine:
         self._gate = Gate()
         self._queued = Bell()
         """Rung when there may be another entry to send."""
-        self._over = Bell()
-        """Rung when a request is over or a channel halted."""
-        self.gate = ""
-        """What whoever stands at the gate waits for at this moment: an `entry`, the `pace`, a `slot`, or nothing."""
+        self._lacks_entry = False
+        """True while whoever stands at the gate waits for an entry."""
+        self._permission = Permission(pace, policy.outage, clock)
+        self._over = self._permission.over
         self._error: RunStopped | None = None
         self.bug: Exception | None = None
         """What ended a task of the engine that nothing should have ended; whoever waits here is cancelled for it."""
@@ -154,6 +152,11 @@ class Engine:
     def in_flight(self) -> int:
         """Requests on their way."""
         return len(self._flights)
+
+    @property
+    def gate(self) -> str:
+        """What whoever stands at the gate waits for at this moment: an `entry`, the `pace`, a `slot`, or nothing."""
+        return "entry" if self._lacks_entry else self._permission.waits_for
 
     @property
     def stopped_by(self) -> RunStopped | None:
@@ -251,12 +254,9 @@ class Engine:
                 if (entry := await self._next_entry()) is None:
                     return None
                 now = self._clock.now()
-            if not self._pace.spend(now):
-                self.gate = "pace"
-                await self._pace.token(now)
-                self.gate = ""
-                now = self._clock.now()
-            slot = self._take_slot(entry, now) or await self._permission(entry)
+            if not self._permission.spend(now):
+                now = await self._permission.token(now)
+            slot = self._permission.slot(entry, now) or await self._permission.wait(entry)
             if slot is not None:
                 self._policy.outage.sending(entry)
                 self._users.sent(entry.cell)
@@ -268,9 +268,9 @@ class Engine:
         entry = None
         while entry is None and self._error is None:
             due = self.agenda.next_due()
-            self.gate = "entry"
+            self._lacks_entry = True
             await self._queued.wait(None if due is None else due - self._clock.now())
-            self.gate = ""
+            self._lacks_entry = False
             entry = self._take_entry(self._clock.now())
         return entry
 
@@ -284,33 +284,6 @@ class Engine:
             if entry is None or (screen := entry.sender.screen) is None or not screen.is_stale(entry):
                 return entry
             self.agenda.ask_again(entry)
-        return None
-
-    async def _permission(self, entry: Entry) -> Slot | None:
-        """Wait until the service is thought to be there, no pause is on and the window has room.
-
-        The slot is that of a request sent this very moment; None when the entry is not to be sent any more.
-        """
-        while not entry.sender.halted:
-            now = self._clock.now()
-            if (slot := self._take_slot(entry, now)) is not None:
-                return slot
-            again = self._policy.outage.send_at(now)
-            if again is not None and again <= now:
-                again = self._pace.send_at(now)
-            self.gate = "slot"
-            await self._over.wait(None if again is None else again - now)
-            self.gate = ""
-        return None
-
-    def _take_slot(self, entry: Entry, now: float) -> Slot | None:
-        """The slot of a request that is sent this very moment, where it may be."""
-        again = self._policy.outage.send_at(now)
-        if entry.sender.halted or again is None or again > now or (slot := self._pace.take(now)) is None:
-            return None
-        if self._clock.now() - now <= STOOD_STILL_SECONDS:
-            return slot
-        self._pace.guard.given_up(slot, self._clock.now())  # what is sent now may arrive when it has passed
         return None
 
     def _admit(self, entry: Entry) -> None:

@@ -51,6 +51,7 @@ ROOMS = """
     channel           awaits
     gate              awaits
     flights           awaits
+    permission        awaits
     engine            awaits
     waiting
     deadletter
