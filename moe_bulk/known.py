@@ -27,7 +27,7 @@ from moe_bulk.mirror import Mirror
 from moe_bulk.statefile import default_state, open_state, refuse_replaced, telling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from moe_bulk.device import Device
 
@@ -46,7 +46,7 @@ _AHEAD_SECONDS = DAY
 
 _LOOK_UP = "SELECT id, said FROM devices WHERE at BETWEEN ? AND ? AND id IN (?" + ", ?" * (LOOKED_UP_AT_ONCE - 1) + ")"
 _REMOVE = "DELETE FROM devices WHERE id = ?"
-_HOLDER = "SELECT id FROM holders WHERE key = ?"
+_HOLDERS = "SELECT id FROM holders WHERE key IN ({})"
 _CONTEST = "UPDATE pending SET contested = 1 WHERE key = :key AND said <> :said AND at > :since"
 _MARK = """
     INSERT INTO pending (key, mark, said, at, contested) VALUES (:key, :mark, :said, :at,
@@ -203,7 +203,10 @@ class Known:
         ]
         with self._writing("FULL"):
             gone = [mark.keys[:1] for mark in marks]
-            gone += [holder for mark in marks for key in mark.keys[1:] for holder in self._db.execute(_HOLDER, (key,))]
+            shared = [key for mark in marks for key in mark.keys[1:]]
+            for start in range(0, len(shared), LOOKED_UP_AT_ONCE):
+                asked = shared[start : start + LOOKED_UP_AT_ONCE]
+                gone += self._db.execute(_HOLDERS.format(_places(asked)), asked)
             self._db.executemany(_REMOVE, gone)
             self._mirror.forget(one for (one,) in gone)
             self._db.executemany(_CONTEST, noted)
@@ -215,7 +218,7 @@ class Known:
         Others stop to respect a mark after `UNSURE_SECONDS`: an older one says nothing.
         """
         keys = set(mark.keys)
-        found = self._db.execute(_UNDISPUTED.format(", ".join("?" * len(keys))), (mark.number, *keys))
+        found = self._db.execute(_UNDISPUTED.format(_places(keys)), (mark.number, *keys))
         (mine,) = found.fetchone()
         return bool(mine == len(keys))
 
@@ -252,6 +255,10 @@ class Known:
 
 def _number(eight_bytes: bytes) -> int:
     return int.from_bytes(eight_bytes, "little", signed=True)
+
+
+def _places(values: Collection[int]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _key(key: tuple[str, ...]) -> bytes:
