@@ -338,6 +338,7 @@ class Census:
                     return
                 self.records += 1
                 if head < self.records:
+                    self._behind.setdefault(place // _BLOCK, self.records)  # the next snapshot goes on with the oldest
                     self._point(place, self.records)
 
     def close(self) -> None:

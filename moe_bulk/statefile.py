@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
+"""The first one hashed with its salt as a key: what one of the two forgets, the other would still know."""
 APPLICATION = 0x4D6F4465
 """`MoDe` in the file's header: how SQLite's files say whose they are."""
 

@@ -318,6 +318,19 @@ def test_the_table_is_written_in_portions(
     assert room._HEADER.size + table + read_again * RECORD == sum(reads)
 
 
+def test_short_sessions_get_round_the_table_together(tmp_path: Path) -> None:
+    """Each is killed before it has written all blocks; the next goes on with those that lag behind most."""
+    lags = list[int]()
+    for session in range(12):
+        with opened(tmp_path, Sizes(first=100, cells=4096, blocks=3)) as census:  # eight blocks: three syncs
+            lags.append(census.records - census._saved.known)
+            census.snapshot()()
+            for number in range(1_000):
+                assert census.admits(f"user-{session}-{number}", "device")
+            census.snapshot()()
+    assert 3_000 >= max(lags)
+
+
 def test_a_short_run_has_a_small_file(tmp_path: Path) -> None:
     """Nothing but its records, saved or not."""
     with opened(tmp_path) as census:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from moe_bulk import mirror
 from moe_bulk.device import Device, fold
 from moe_bulk.errors import ConfigError
 from moe_bulk.known import DAY, KEPT_SECONDS, UNSURE_SECONDS, ChangedOnly, Known, Mark, Settled, _all_of, _key
@@ -387,13 +388,58 @@ class World:
                 assert one == self.server.get((one.customer_id, one.device_id))
 
 
+class Mirrored(World):
+    """The same for what a process is told from memory: most requests are accepted and noted, so that much is known.
+
+    In half of the worlds one process sends alone.
+    """
+
+    def begin(self) -> None:
+        """Open the file, in one process or two."""
+        super().begin()
+        if self.rng.random() < 0.5:
+            self.processes[1].known.close()
+            self.processes[1] = self.processes[0]
+
+    def step(self) -> None:
+        """Let something happen."""
+        happenings = [self.ask, self.deliver, self.arrive, self.note, self.power_cut, self.wait]
+        self.rng.choices(happenings, [40, 80, 10, 20, 0.4, 1])[0]()
+        self.check()
+
+    def deliver(self) -> None:
+        """A request arrives and is answered."""
+        process = self.rng.choice(self.processes)
+        if process.unsettled:
+            request = process.unsettled[-1]
+            others, self.requests = self.requests, [request]
+            self.arrive()
+            self.requests = others
+            process.unsettled.remove(request)
+            accepted = request.arrived and self.now - request.mark.at < UNSURE_SECONDS
+            request.over = accepted
+            process.settled.append(Settled(request.mark, accepted, sure=accepted))
+
+    def check(self) -> None:
+        """Whatever each process would be told, too."""
+        super().check()
+        for process in self.processes:
+            found = process.known._look_up([own for own, _ in self.numbers], self.now)
+            for one, (own, said) in zip(DEVICES, self.numbers, strict=True):
+                assert found.get(own) != said or one == self.server.get((one.customer_id, one.device_id))
+
+
+@pytest.mark.parametrize("kind", [World, Mirrored])
 @pytest.mark.parametrize("first", range(0, WORLDS, 10))
-def test_what_is_known_is_always_so(first: int) -> None:
+def test_what_is_known_is_always_so(first: int, kind: type[World], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens, and in whatever order; a failing seed replays alone."""
     most = 0
     for seed in range(first, first + 10):
+        if kind is Mirrored:
+            monkeypatch.setattr(mirror, "_DISTURBED_OFTEN", 1_000_000)
+            monkeypatch.setattr(mirror, "FILLED_FOR_EACH", (1, 10, 1000)[seed % 3])
         with tempfile.TemporaryDirectory(prefix="known-", dir=MEMORY) as folder:
-            world = World(seed, Path(folder))
+            world = kind(seed, Path(folder))
             try:
                 for number in range(120):
                     told = f"seed {seed}, step {number}"

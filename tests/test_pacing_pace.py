@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from moe_bulk.config import Rate
@@ -71,6 +72,21 @@ def test_what_is_in_hand_is_spent_before_more_is_taken() -> None:
     assert 3000 * AT_ONCE_SECONDS == max(Counter(times).values())
 
 
+def test_who_is_cancelled_wins_no_tokens() -> None:
+    """What was taken from the bucket for a request that is not sent is lost, at most."""
+
+    async def main() -> float:
+        pace = Pace(Rate(3000, 1.0), TIMEOUT)
+        for _ in range(50):
+            with anyio.move_on_after(0.002):
+                await pace.token(now())
+        began = now()
+        await tokens(pace, 3000)
+        return now() - began
+
+    assert 1.0 <= run_virtually(main) + AT_ONCE_SECONDS
+
+
 def test_below_full_pace_what_is_in_hand_buys_less() -> None:
     """Tokens that are in hand when the pace falls pay for fewer requests."""
     rate = Rate(3000, 1.0)
@@ -96,7 +112,8 @@ def test_a_late_wake_up_is_caught_up_within_the_bucket() -> None:
 
     waits = run_virtually(main)
     at_once = sum(wait < 0.003 for wait in waits)
-    assert BUCKET_SECONDS * 10_000 / 60 == pytest.approx(at_once, abs=1)
+    most = BUCKET_SECONDS * 10_000 / 60
+    assert most - 2 < at_once <= most
 
 
 def test_the_pace_is_even() -> None:

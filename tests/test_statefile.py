@@ -109,10 +109,10 @@ def damage(path: Path) -> None:
 
 
 def another_version(path: Path) -> None:
-    """Make a file of a later program."""
+    """Make a file of an earlier program."""
     opened(path)
     with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 7")
+        db.execute("PRAGMA user_version = 1")
 
 
 def another_program(path: Path) -> None:
@@ -140,7 +140,7 @@ def readable_by_others(path: Path) -> None:
     [
         (lambda path: write(path, b"customer_id,device_id\n" * 500), "is damaged, or none of ours"),
         (damage, "is damaged, or none of ours"),
-        (another_version, "is of format 7, and this program knows 1"),
+        (another_version, "is of format 1, and this program knows 2"),
         (another_program, "is a database, but none of ours"),
         (without_its_salt, "is damaged (it has no salt)"),
         (readable_by_others, "may be read by others: chmod 600"),
