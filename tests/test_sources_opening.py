@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING, cast
@@ -228,6 +229,22 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, name: str, message: str) -
     """It is a SourceError, whatever the system says."""
     with pytest.raises(SourceError, match=message):
         open_bytes(f"{tmp_path}/{name}")
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_what_the_standard_library_decompresses_needs_nothing_else(tmp_path: Path, kind: str) -> None:
+    """No package for object stores is loaded for it, which takes time and 12 MB."""
+    path = tmp_path / f"devices.csv.{kind}"
+    path.write_bytes(PACKERS[kind](TEXT))
+    code = """if True:
+        import sys
+        from moe_bulk.sources.opening import open_bytes
+        data = open_bytes(sys.argv[1])
+        assert data.read()
+        sys.exit(str({"smart_open", "boto3"} & set(sys.modules) or ""))
+    """
+    ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert "" == ended.stderr.strip()
 
 
 def test_a_url_is_opened_by_smart_open(tmp_path: Path) -> None:

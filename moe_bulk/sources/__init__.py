@@ -1,4 +1,4 @@
-"""Bytes → rows, one file a format. Opening and decompressing is smart_open's work."""
+"""Bytes → rows, one file a format. Opening and decompressing is the work of smart_open and the standard library."""
 
 from moe_bulk.sources.base import Source
 from moe_bulk.sources.doors import open_source

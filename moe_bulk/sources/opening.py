@@ -10,6 +10,7 @@ import os
 import select
 import sys
 from contextlib import suppress
+from importlib import import_module
 from stat import S_ISREG
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -40,6 +41,7 @@ _MAGIC = {
 }
 COMPRESSED = frozenset(_MAGIC.values())
 """Endings of compressed files."""
+_IN_STANDARD_LIBRARY = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}
 
 _HEAD = 4
 _LONGEST_BLANK = 64 * 1024
@@ -311,6 +313,9 @@ def _refuse_foreign(name: str, head: bytes) -> None:
 
 
 def _decompressing(stored: _Stored, kind: str) -> Readable:
+    # What the standard library can do it does by itself: smart_open loads all its extras first, 12 MB with that for S3.
+    if module := _IN_STANDARD_LIBRARY.get(kind):
+        return cast("Readable", import_module(module).open(stored, "rb"))
     from smart_open.compression import compression_wrapper  # noqa: PLC0415  for those who compress
 
     return cast("Readable", compression_wrapper(cast("Any", stored), "rb", compression=kind))
