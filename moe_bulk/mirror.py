@@ -18,8 +18,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FILLED_FOR_EACH = 10
-"""Devices that are copied for each that is asked about: for one tenth of the file, that is all of it."""
+FILLED_FOR_EACH = 20
+"""Devices that are copied for each that is asked about: for one twentieth of the file, that is all of it."""
 
 MOST_MIRRORED = 10_000_000
 """Devices for which there is memory: 20 bytes each."""

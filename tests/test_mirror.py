@@ -54,13 +54,13 @@ def test_it_finds_what_the_file_holds(
 
 
 def test_it_is_filled_as_it_is_asked_and_answers_when_it_is_whole() -> None:
-    """Nobody waits for it: ten for each that is asked about."""
+    """Nobody waits for it: twenty for each that is asked about."""
     with closing(database(None, ((one, one, 1) for one in range(100)))) as db:
         copy, found = Mirror(db), list[int]()
-        for _ in range(12):
+        for _ in range(7):
             copy.refresh(1)
             found.append(len(copy.find(range(100), *EVER)))
-        assert [0] * 10 + [100, 100] == found
+        assert [0] * 5 + [100, 100] == found
 
 
 def test_what_this_connection_writes_is_no_disturbance() -> None:
