@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from moe_bulk.pacing.guard import Slot
 
 BUCKET_SECONDS = 0.5
-"""What a late wake-up may catch up, in seconds' worth of requests."""
+"""The bucket's size in seconds' worth of requests: what a late wake-up may catch up, beside what is in hand."""
 
 AT_ONCE_SECONDS = 0.005
-"""Tokens for so many seconds' worth of requests, part of those, are taken from the bucket together, a few times what a
-timer resolves: taking one costs as much as ten steps of the engine, and at the usual limit this is less than one."""
+"""Tokens for so many seconds' worth of requests are taken from the bucket together, a few times what a timer resolves:
+taking one costs as much as ten steps of the engine, and at the usual limit this is less than one."""
 
 
 class Window(Protocol):
@@ -57,7 +57,7 @@ class Pace:
         self.rate = rate
         self.guard: Window = window or WindowGuard(rate, timeout)
         self.throttle = Throttle(rate)
-        size = max(1.0, rate.per_second * (BUCKET_SECONDS - AT_ONCE_SECONDS))
+        size = max(1.0, rate.per_second * BUCKET_SECONDS)
         self._bucket = AsyncLimiter(size, size / rate.per_second)
         self._in_hand = 0.0
         """Tokens that were taken from the bucket and are not spent yet."""
