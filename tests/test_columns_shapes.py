@@ -16,6 +16,8 @@ from moe_bulk.record import Position, Row
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from moe_bulk.columns import Made
+
 PLACE = Position("devices.csv", 2, 40)
 TOKEN = "dK3_x:APA91bEx4mpl3"
 GAID = "38400000-8cf0-11bd-b23e-10b96e40000d"
@@ -85,12 +87,20 @@ def test_rows_by_column_are_what_they_are_one_by_one(
     for some in (rows, [rows[0]] * 3, before[:1] * 2):
         portion = reader.portion([Row(PLACE, fields) for fields in some])
         one_by_one = [Reader(columns).read(Row(PLACE, dict(fields))) for fields in some]
+        together = reader.read_all([Row(PLACE, dict(fields)) for fields in some])
+        assert one_by_one == together
+        assert [_names(each) for each in one_by_one] == [_names(each) for each in together]
         if portion is not None:
             assert [each.device for each in one_by_one if not isinstance(each, Unsent)] == portion.devices()
             assert len(portion) == len(some)
             assert [list(each.attributes) for each in portion.devices()] == [
                 list(each.device.attributes) for each in one_by_one if not isinstance(each, Unsent)
             ]
+
+
+def _names(made: Made) -> list[str]:
+    """The attributes, in the order in which they are sent."""
+    return [] if isinstance(made, Unsent) else list(made.device.attributes)
 
 
 def test_nearly_all_rows_are_told_by_column() -> None:

@@ -143,6 +143,14 @@ class Reader:
         except Exception as error:  # noqa: BLE001  values of somebody else's classes may raise anything
             return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")
 
+    def read_all(self, rows: Sequence[Row]) -> list[Made]:
+        """The same of several rows, which costs less where they are all as others were."""
+        devices = self._shapes.devices(rows)
+        if devices is None:
+            return list(map(self.read, rows))
+        mapping = self._mapping
+        return [Record(row, device, mapping) for row, device in zip(rows, devices, strict=True)]
+
     def portion(self, rows: Sequence[Row]) -> Portion | None:
         """The devices of rows that are all as others were, by column; None where one has to be read by itself."""
         return self._shapes.portion(rows)

@@ -7,7 +7,7 @@ is not such a row gets a closer look elsewhere: nothing is decided here that is 
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from moe_bulk.columns.portion import Portion
 from moe_bulk.device import ADVERTISING_IDS, NOTHING, PLATFORM_NAMES, Device
@@ -15,8 +15,11 @@ from moe_bulk.ids import all_plain, plain_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
 
     from moe_bulk.record import Row
+
+    _Folded: TypeAlias = tuple[dict[str, str], tuple[str, str] | None]
 
 SHAPES_KEPT = 200
 """Different tuples of names that rows may have: fields that are left out of JSON make many."""
@@ -66,8 +69,34 @@ class Shapes:
             attributes[own[0]] = other
         return Device(customer_id, device_id, attributes)
 
-    def portion(self, rows: Sequence[Row]) -> Portion | None:
+    def devices(self, rows: Sequence[Row]) -> list[Device] | None:
         """The devices of rows that have one shape, each as others were; None where one needs a closer look."""
+        columns = self._by_column(rows)
+        if columns is None:
+            return None
+        made = []
+        for customer_id, device_id, push_id, other, (repeated, own) in zip(*columns, strict=True):
+            attributes = repeated.copy()
+            attributes["push_id"] = push_id
+            if own is not None and other:
+                attributes[own[0]] = other
+            made.append(Device(customer_id, device_id, attributes))
+        return made
+
+    def portion(self, rows: Sequence[Row]) -> Portion | None:
+        """The same devices by column."""
+        columns = self._by_column(rows)
+        if columns is None:
+            return None
+        customer_ids, device_ids, push_ids, others, folded = columns
+        kinds = [own[0] if own is not None else "" for _, own in folded]
+        gaids, idfvs = (
+            [other if kind == name else "" for other, kind in zip(others, kinds, strict=True)] for name in _OWN
+        )
+        rest = [attributes for attributes, _ in folded]
+        return Portion([row.position for row in rows], customer_ids, device_ids, push_ids, gaids, idfvs, rest)
+
+    def _by_column(self, rows: Sequence[Row]) -> _Columns | None:
         found = [row.fields for row in rows]
         try:
             (names,) = set(map(tuple, found))  # type: ignore[arg-type]  # None raises, which is what is wanted
@@ -85,12 +114,7 @@ class Shapes:
                 return None
         except (KeyError, TypeError, AttributeError, ValueError):  # as in `device`
             return None
-        kinds = [own[0] if own is not None else "" for _, own in folded]
-        gaids, idfvs = (
-            [other if kind == name else "" for other, kind in zip(others, kinds, strict=True)] for name in _OWN
-        )
-        rest = [attributes for attributes, _ in folded]
-        return Portion([row.position for row in rows], customer_ids, device_ids, push_ids, gaids, idfvs, rest)
+        return _Columns(customer_ids, device_ids, push_ids, others, folded)
 
     def learn(self, fields: Mapping[str, Any], device: Device) -> None:
         """Remember what became of the repeated values of a row in which nothing called for a word."""
@@ -129,6 +153,16 @@ class Shapes:
         return shape
 
 
+class _Columns(NamedTuple):
+    """What was found in rows of one shape: the ids, the token, the advertising id or nothing, what is repeated."""
+
+    customer_ids: Sequence[str]
+    device_ids: Sequence[str]
+    push_ids: Sequence[str]
+    others: Sequence[str]
+    folded: Sequence[_Folded]
+
+
 class _Shape:
     """Where fields stand in the rows of one shape, and what became of their repeated values."""
 
@@ -139,7 +173,7 @@ class _Shape:
         self.ids: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*(columns[name] for name in _IDS))
         self.repeated = _getter([columns[name] for name in _REPEATED if name in columns])
         self.forwarded_for = columns.get("forwarded_for")
-        self.folded: dict[tuple[Any, ...], tuple[dict[str, str], tuple[str, str] | None]] = {}
+        self.folded: dict[tuple[Any, ...], _Folded] = {}
         """By the repeated values: the attributes without the token, and the advertising id with its column."""
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from moe_bulk.columns import Reader, Unsent
+    from moe_bulk.columns import Made, Reader
     from moe_bulk.intake.reading import Batch, Files
-    from moe_bulk.record import Record, Row
+    from moe_bulk.record import Row
     from moe_bulk.settled import Settled
     from moe_bulk.sources import Source
     from moe_bulk.sources.opening import Readable
@@ -157,7 +157,7 @@ class FromFiles:
 
     def batches(self) -> Iterator[Batch]:
         """All rows that are not settled, in batches."""
-        read, settled = self._reader.read, self._settled
+        read, settled = self._reader.read_all, self._settled
         begin = settled.begin if settled is not None else None
         for number, each in enumerate(self._inputs):
             if begin is not None and number < begin.source:
@@ -165,10 +165,7 @@ class FromFiles:
                 continue
             source = self._begin(each, begin[1:] if begin is not None and number == begin.source else None)
             for rows in self._counted(source):
-                if settled is None:
-                    yield [read(row) for row in rows]
-                else:
-                    yield _without_settled(rows, settled, read)
+                yield [*read(rows)] if settled is None else _without_settled(rows, settled, read)
             self._end(each)
 
     def rows(self) -> Iterator[list[Row]]:
@@ -283,9 +280,9 @@ class FromFiles:
         return not comparison.differs and comparison.settled
 
 
-def _without_settled(rows: Sequence[Row], settled: Settled, read: Callable[[Row], Record | Unsent]) -> Batch:
+def _without_settled(rows: Sequence[Row], settled: Settled, read: Callable[[Sequence[Row]], list[Made]]) -> Batch:
     """The rows that are not settled; where the last one is, its position stands in its place."""
-    batch: Batch = [read(row) for row in rows if row.position not in settled]
+    batch: Batch = [*read([row for row in rows if row.position not in settled])]
     if rows and rows[-1].position in settled:
         batch.append(rows[-1].position)
     return batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from itertools import accumulate, chain, count
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import orjson
@@ -13,7 +14,7 @@ from moe_bulk.sources.base import MAX_BATCH
 from moe_bulk.sources.lines import BLANKS, bad_row, long_rows, not_utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from moe_bulk.sources.lines import Piece, Pieces
 
@@ -26,6 +27,8 @@ _KINDS = {
     bool: "boolean",
     type(None): "null",
 }
+
+_values = dict.values
 
 _EXACT: Final[frozenset[type]] = frozenset({str, bool, type(None)})
 """What a value of a common row is: orjson gives it as it was written."""
@@ -51,28 +54,50 @@ class Ndjson:
                 yield from self._rows(piece)
 
     def _rows(self, piece: Piece) -> Iterator[list[Row]]:
-        source, offset, batch = self._name, piece.offset, list[Row]()
-        new = tuple.__new__  # a named tuple's own takes twice as long
-        for line, raw in enumerate(piece.data.split(b"\n"), piece.line):
+        raws, offset = piece.data.removesuffix(b"\n").split(b"\n"), piece.offset
+        for first in range(0, len(raws), MAX_BATCH):
+            some, line = raws[first : first + MAX_BATCH], piece.line + first
+            if rows := self._plain(some, line, offset) or list(self._one_by_one(some, line, offset)):
+                yield rows
+            offset += sum(map(len, some)) + len(some)
+
+    def _plain(self, raws: Sequence[bytes], line: int, offset: int) -> list[Row] | None:
+        """Rows that hold nothing but text and the like, all at once; None where there is anything else among them."""
+        try:
+            found = list(map(orjson.loads, raws))
+        except orjson.JSONDecodeError:
+            return None
+        if set(map(type, found)) != {dict}:
+            return None
+        if not _EXACT.issuperset(map(type, chain.from_iterable(map(_values, found)))):
+            return None
+        source, new = self._name, tuple.__new__  # a named tuple's own takes twice as long
+        offsets = accumulate(map(len, raws), _behind_feed, initial=offset)
+        return [
+            Row(new(Position, (source, at, begin, 0)), fields) for at, begin, fields in zip(count(line), offsets, found)
+        ]
+
+    def _one_by_one(self, raws: Sequence[bytes], line: int, offset: int) -> Iterator[Row]:
+        for at, raw in enumerate(raws, line):
+            place = Position(self._name, at, offset)
+            offset += len(raw) + 1
             try:
                 fields = orjson.loads(raw)
             except orjson.JSONDecodeError as error:
                 if raw.strip(BLANKS):
-                    batch.append(_refused(Position(source, line, offset), raw, error))
+                    yield _refused(place, raw, error)
             else:
-                place = new(Position, (source, line, offset, 0))
                 if type(fields) is not dict:
-                    batch.append(bad_row(place, _no_row(fields), raw))
+                    yield bad_row(place, _no_row(fields), raw)
                 elif _EXACT.issuperset(map(type, fields.values())):
-                    batch.append(Row(place, fields))
+                    yield Row(place, fields)
                 else:
-                    batch.append(_spelt(place, raw, fields))
-            offset += len(raw) + 1
-            if len(batch) == MAX_BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+                    yield _spelt(place, raw, fields)
+
+
+def _behind_feed(offset: int, length: int) -> int:
+    """Where the line behind one of this length begins."""
+    return offset + length + 1
 
 
 def _spelt(place: Position, raw: bytes, fields: dict[str, object]) -> Row:
