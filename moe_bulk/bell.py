@@ -34,8 +34,10 @@ class Bell:
 
     def ring(self) -> None:
         """Let all who wait look again."""
-        for rung in self._waiting:
-            _wake(rung)
+        if self._waiting:
+            for rung in self._waiting:
+                _wake(rung)
+            self._waiting.clear()  # rung once they need not be looked at again
 
     def __repr__(self) -> str:
         return f"<Bell: {len(self._waiting)} waiting>"

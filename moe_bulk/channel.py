@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moe_bulk.agenda import Screen, Watcher
+    from moe_bulk.lanes import Lanes
     from moe_bulk.outcome import Result
     from moe_bulk.record import Record
 
@@ -20,14 +21,14 @@ class Channel:
     """Records in, results out. At most `room` may be unsettled or unread, those parked behind others not counted.
 
     That bound makes the whole pipeline as slow as the reader of its results. `admit` hands an entry to the engine,
-    `full` says when the engine takes no more. Where there is a screen, as many again may have passed it: else the few
+    whose `lanes` say when it takes no more. Where there is a screen, as many again may have passed it: else the few
     that have to be sent would fill the room, and the many that need not be would be looked at one by one.
     """
 
     def __init__(
         self,
         admit: Callable[[Entry], None],
-        full: Callable[[], bool],
+        lanes: Lanes[Entry],
         room: int,
         watcher: Watcher | None,
         screen: Screen | None = None,
@@ -41,7 +42,7 @@ class Channel:
         self.retrying = 0
         self.on_their_way = 0
         self._admit = admit
-        self._full = full
+        self._lanes = lanes
         self._room = room
         self._held = 0
         self._unsettled = 0
@@ -57,7 +58,7 @@ class Channel:
             self._held - self.parked - self.cleared < self._room
             and self.cleared < self._room
             and not self.halted
-            and not self._full()
+            and not self._lanes.full
         )
 
     async def wait_for_room(self) -> bool:

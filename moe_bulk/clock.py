@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,8 @@ def boot_id() -> str | None:
         return None
 
 
-def boot_seconds() -> float:
-    """Seconds since the machine started, its time asleep included where the system can tell (Linux)."""
-    return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
+boot_seconds: Callable[[], float] = time.monotonic if _BOOT_CLOCK is None else partial(time.clock_gettime, _BOOT_CLOCK)
+"""Seconds since the machine started, its time asleep included where the system can tell (Linux)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Engine:
         clock: Clock,
         in_flight: int,
     ) -> None:
-        self.agenda = Agenda(users)
+        self.agenda = Agenda(users, self._tell_of_room)
         self._users = users
         self._attempt = attempt
         self._pace = pace
@@ -113,7 +113,7 @@ class Engine:
 
     def open(self, watcher: Watcher | None = None, screen: Screen | None = None) -> Channel:
         """A new way in and out; `leave` it when done. Records that `screen` does not tell to clear are not sent."""
-        channel = Channel(self._admit, lambda: self.agenda.lanes.full, ROOM + 2 * self.most_in_flight, watcher, screen)
+        channel = Channel(self._admit, self.agenda.lanes, ROOM + 2 * self.most_in_flight, watcher, screen)
         self._channels.add(channel)
         if self._error is not None:
             channel.halt(self._error)
@@ -126,12 +126,10 @@ class Engine:
 
         What takes longer than `DRAIN_SECONDS` is aborted.
         """
-        was_full = self.agenda.lanes.full
         channel.halt(error)
         self.agenda.withdraw(channel)
         self._queued.ring()
         self._over.ring()
-        self._tell_of_room(was_full)
         if channel.on_their_way:
             # A timer, no task: this may be called from a signal's handler, where there is no task to start one from.
             asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._flights.abort, channel)
@@ -261,7 +259,7 @@ class Engine:
                 self._policy.outage.sending(entry)
                 self._users.sent(entry.cell)
                 return entry, slot
-            self._done(entry)
+            self.agenda.done(entry)
 
     async def _next_entry(self) -> Entry | None:
         """Wait for an entry that may be sent, where none is there yet; None when nothing is sent any more."""
@@ -277,10 +275,8 @@ class Engine:
     def _take_entry(self, now: float) -> Entry | None:
         """The next entry that may be sent, where there is one."""
         while self._error is None:
-            was_full = self.agenda.lanes.full
             # In an outage a record that failed goes to the end of the queue: each probe is another one.
             entry = self.agenda.next(now, retries_first=not self._policy.outage.suspected)
-            self._tell_of_room(was_full)
             if entry is None or (screen := entry.sender.screen) is None or not screen.is_stale(entry):
                 return entry
             self.agenda.ask_again(entry)
@@ -299,12 +295,12 @@ class Engine:
 
     def unchanged(self, entry: Entry) -> None:
         """The entry need not be sent."""
-        self._done(entry)
+        self.agenda.done(entry)
         entry.sender.settled(entry.result(Status.UNCHANGED, NOT_SENT, self._clock.epoch()))
 
     def give_back(self, entry: Entry) -> None:
         """The entry's sender was halted meanwhile: it stays unsettled."""
-        self._done(entry)
+        self.agenda.done(entry)
 
     # -- one attempt, and what follows from it ---------------------------------------------------------------------
 
@@ -344,30 +340,24 @@ class Engine:
     def _judge(self, entry: Entry, outcome: Outcome, now: float) -> None:
         if outcome is ABORTED and entry.sender.halted:  # our own doing: it says nothing about the service
             self._policy.outage.withdrawn(entry, now)
-            self._done(entry)
+            self.agenda.done(entry)
             return
         decision = self._policy.decide(entry, outcome, entry.trials, now)
         if entry.sender.halted and outcome.verdict not in (Verdict.ACCEPTED, Verdict.REJECTED):
-            self._done(entry)  # being stopped is no failure of the record: it stays unsettled
+            self.agenda.done(entry)  # being stopped is no failure of the record: it stays unsettled
             return
         match decision:
             case Settle(status):
                 if (screen := entry.sender.screen) is not None:
                     screen.settled(entry, status)
-                self._done(entry)
+                self.agenda.done(entry)
                 entry.sender.settled(entry.result(status, outcome, self._clock.epoch(now)))
             case Wait(seconds):
                 self.agenda.again(entry, now + seconds)
             case Stop(error):  # pragma: no branch  there is no other
                 self.stop(error)
 
-    def _done(self, entry: Entry) -> None:
-        was_full = self.agenda.lanes.full
-        self.agenda.done(entry)
-        self._tell_of_room(was_full)
-
-    def _tell_of_room(self, was_full: bool) -> None:  # noqa: FBT001  it is the one thing to say
-        """Let all channels look again where one of them may have waited for room in the lanes, which all share."""
-        if was_full:
-            for channel in self._channels:
-                channel.wake()
+    def _tell_of_room(self) -> None:
+        """Let all channels look again: one of them may have waited for room in the lanes, which all share."""
+        for channel in self._channels:
+            channel.wake()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from moe_bulk.deadletter import clean, letter
 from moe_bulk.errors import AGAIN, JournalError, RunRefused
+from moe_bulk.outcome import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -188,8 +189,12 @@ class Journal:
 
     def record(self, batch: Sequence[Result]) -> None:
         """Write a small batch: the dead letters of its failures in one write, then its result lines in one."""
-        letters = b"".join(letter(result) for result in batch if result.failed)
-        lines = b"".join(_line(result) for result in batch)
+        letters = b"".join([letter(result) for result in batch if result.status in FAILED])
+        try:
+            lines = b"".join([result.line() for result in batch])
+        except TypeError:
+            # JSON knows no lone surrogates; they come from file names that are no UTF-8, and from rows in memory
+            lines = b"".join([_without_surrogates(result).line() for result in batch])
         self.results.check()
         self.dead_letters.write(letters)
         self.results.write(lines)
@@ -206,14 +211,6 @@ class Journal:
             self.dead_letters.close()
         finally:
             self.results.close()
-
-
-def _line(result: Result) -> bytes:
-    try:
-        return result.line()
-    except TypeError:
-        # JSON knows no lone surrogates; they come from file names that are no UTF-8, and from rows in memory
-        return _without_surrogates(result).line()
 
 
 def _without_surrogates(result: Result) -> Result:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
 MAX_PARKED = 100_000
 MAX_PARKED_BYTES = 64_000_000
@@ -38,20 +38,24 @@ T = TypeVar("T", bound=Ticket)
 class Lanes(Generic[T]):
     """Admits tickets in input order; says which may go, and which may go next when one is done.
 
-    `max_parked` tickets or `max_bytes` of them may wait; `full` says when reading should.
+    `max_parked` tickets or `max_bytes` of them may wait; `full` says when reading should, and `on_room` is called when
+    it may go on.
     """
 
-    def __init__(self, max_parked: int = MAX_PARKED, max_bytes: int = MAX_PARKED_BYTES) -> None:
+    def __init__(
+        self,
+        max_parked: int = MAX_PARKED,
+        max_bytes: int = MAX_PARKED_BYTES,
+        on_room: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.full = False
+        """True when no more tickets should be admitted for now."""
         self.parked = 0
         self.parked_bytes = 0
-        self._max_parked = max_parked
+        self.max_parked = max_parked
         self._max_bytes = max_bytes
+        self._on_room = on_room
         self._last: dict[Hashable, T] = {}
-
-    @property
-    def full(self) -> bool:
-        """True when no more tickets should be admitted for now."""
-        return self.parked >= self._max_parked or self.parked_bytes >= self._max_bytes
 
     def admit(self, ticket: T) -> bool:
         """Join the lanes of all its keys; True when it is first in all of them and may go."""
@@ -72,11 +76,18 @@ class Lanes(Generic[T]):
         """Count a ticket among those that wait: here for others, or elsewhere although it is first in its lanes."""
         self.parked += 1
         self.parked_bytes += ticket.size
+        self.full = self._is_full()
 
     def unpark(self, ticket: T) -> None:
         """It waits no more."""
         self.parked -= 1
         self.parked_bytes -= ticket.size
+        was_full, self.full = self.full, self._is_full()
+        if was_full and not self.full:
+            self._on_room()
+
+    def _is_full(self) -> bool:
+        return self.parked >= self.max_parked or self.parked_bytes >= self._max_bytes
 
     def release(self, ticket: T) -> list[T]:
         """Leave the lanes: the ticket is done. Returns those that may go now, oldest first."""

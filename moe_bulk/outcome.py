@@ -79,11 +79,17 @@ class Attempt(NamedTuple):
 
     def as_json(self) -> dict[str, object]:
         """The form that stands in a result line."""
-        said: dict[str, object] = {"sent": rounded(self.sent), "at": rounded(self.at), "ms": rounded(self.ms, 1e3)}
-        if self.http_status is not None:
-            said["http_status"] = self.http_status
-        if self.error is not None:
-            said["error"] = self.error
+        sent, at, ms, http_status, error = self
+        # as `rounded`, whose calls would cost as much as all else here
+        said: dict[str, object] = {
+            "sent": floor(sent * 1e6 + 0.5) / 1e6,
+            "at": floor(at * 1e6 + 0.5) / 1e6,
+            "ms": floor(ms * 1e3 + 0.5) / 1e3,
+        }
+        if http_status is not None:
+            said["http_status"] = http_status
+        if error is not None:
+            said["error"] = error
         return said
 
     @classmethod

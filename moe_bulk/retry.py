@@ -125,6 +125,8 @@ class Outage:
     def alive(self) -> None:
         """A record was accepted or refused for its own sake: the service is there."""
         self.lives += 1
+        if not self._in_a_row:
+            return  # nothing to forget
         self._in_a_row = 0
         self._failed.clear()
         self.declared_at = None
@@ -190,6 +192,11 @@ class Policy:
 
     def decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         """Judge one outcome of `record` (any value that tells records apart) and keep `trials` up to date."""
+        if outcome.verdict is Verdict.ACCEPTED:  # nearly always
+            trials.tries += 1
+            self._doomed.clear()
+            self.outage.alive()
+            return _ACCEPTED
         decision = self._decide(record, outcome, trials, now)
         # Whatever ends an outage has ended it by now; a stop for another reason tells more.
         if self.outage.over_limit(now) and not isinstance(decision, Stop):
@@ -198,11 +205,6 @@ class Policy:
 
     def _decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         match outcome.verdict:
-            case Verdict.ACCEPTED:
-                trials.tries += 1
-                self._doomed.clear()
-                self.outage.alive()
-                return _ACCEPTED
             case Verdict.REJECTED:
                 trials.tries += 1
                 self.outage.alive()
@@ -216,7 +218,7 @@ class Policy:
                 self.outage.withdrawn(record, now)
                 trials.free += 1
                 return self._again(outcome, trials)
-            case Verdict.TROUBLE:  # pragma: no branch  there is no other
+            case _:  # trouble: there is no other
                 self.outage.trouble(record, trials, now, reached=outcome.error not in NOT_REACHED)
                 return self._again(outcome, trials)
 

@@ -121,9 +121,8 @@ class Run:
         begun = self._job.clock.now()
         self._journal.record(batch)
         self.seconds_writing += self._job.clock.now() - begun
-        for result in batch:
-            self.tally.settled(result)
-            self._settled.settle(result.position)
+        self.tally.settled(*batch)
+        self._settled.settle(*[result.position for result in batch])
         self.settled_at = self._job.clock.epoch()
 
     def too_many(self) -> TooManyFailures | None:

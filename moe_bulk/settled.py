@@ -217,9 +217,11 @@ class Settled:
         self._under_way[position] = None
         self._last[position.source] = self._latest = position
 
-    def settle(self, position: Position) -> None:
-        """The result of a row that was under way is written; KeyError where it was not."""
-        del self._under_way[position]
+    def settle(self, *positions: Position) -> None:
+        """The results of rows that were under way are written; KeyError where one was not."""
+        under_way = self._under_way
+        for position in positions:
+            del under_way[position]
 
     def skip(self, position: Position) -> None:
         """Reading came past a row that an earlier session settled, in input order with those taken in.

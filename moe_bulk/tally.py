@@ -85,14 +85,15 @@ class Busiest:
 
     def add(self, at: float) -> None:
         """Count a request sent at `at` seconds; those before it that claim to be later were sent at `at`, too."""
-        if self.recent and at < self.recent[-1]:
-            self.recent = deque(min(each, at) for each in self.recent)
+        recent = self.recent
+        if recent and at < recent[-1]:
+            self.recent = recent = deque(min(each, at) for each in recent)
             self.at = min(self.at or 0.0, at)
-        self.recent.append(at)
-        while at - self.recent[0] >= self._per:
-            self.recent.popleft()
-        if len(self.recent) > self.count:
-            self.count, self.at = len(self.recent), self.recent[0]
+        recent.append(at)
+        while at - recent[0] >= self._per:
+            recent.popleft()
+        if len(recent) > self.count:
+            self.count, self.at = len(recent), recent[0]
 
 
 @dataclass(slots=True)
@@ -105,7 +106,8 @@ class _Span:
     last: float = 0.0
 
     def add(self, at: float) -> None:
-        self.first = min(self.first, at) if self.requests else at
+        if at < self.first or not self.requests:
+            self.first = at
         self.last = max(self.last, at)
         self.requests += 1
 
@@ -167,11 +169,14 @@ class Tally:
         """Count a request that was not its record's first."""
         self.retries += 1
 
-    def settled(self, result: Result) -> None:
-        """Count the last word on a row."""
-        self._statuses[result.status] += 1
-        if result.failed:
-            self.causes.add(result)
+    def settled(self, *results: Result) -> None:
+        """Count the last words on some rows."""
+        statuses = self._statuses
+        for result in results:
+            status = result.status
+            statuses[status] += 1
+            if status in FAILED:
+                self.causes.add(result)
 
     def read_back(self, result: Result, since: float | None) -> None:
         """Count a row whose line stands behind the state that this tally was restored from.

@@ -9,6 +9,7 @@ import pytest
 
 from moe_bulk.channel import Channel
 from moe_bulk.errors import Interrupted, ServiceUnavailable
+from moe_bulk.lanes import Lanes
 from moe_bulk.outcome import Status
 from tests.builders import ACCEPTED, numbers, record
 from tests.virtual import run_virtually
@@ -25,8 +26,8 @@ class Fixture:
 
     def __init__(self, room: int = 2) -> None:
         self.entries: list[Entry] = []
-        self.engine_full = False
-        self.channel = Channel(self.entries.append, lambda: self.engine_full, room, None)
+        self.lanes: Lanes[Entry] = Lanes()
+        self.channel = Channel(self.entries.append, self.lanes, room, None)
 
     def put(self, number: int) -> None:
         """Send a row."""
@@ -88,7 +89,7 @@ def test_rows_behind_others_take_no_room() -> None:
     made.put(0)
     made.channel.parked = 1
     assert made.channel.has_room
-    made.engine_full = True
+    made.lanes.full = True
     assert not made.channel.has_room
 
 

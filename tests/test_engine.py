@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from moe_bulk.config import Rate, Retry
 from moe_bulk.engine import ROOM
 from moe_bulk.errors import Interrupted, RunStopped, ServiceUnavailable
-from moe_bulk.lanes import Lanes
 from moe_bulk.outcome import Outcome, Status, Verdict
 from tests.builders import (
     ACCEPTED,
@@ -330,7 +329,7 @@ def test_reading_waits_while_the_lanes_are_full_and_goes_on() -> None:
         machine = Machine()
         service = Service(machine.now)
         async with engine_on(service, machine.clock) as engine:
-            engine.agenda.lanes = Lanes(max_parked=3)
+            engine.agenda.lanes.max_parked = 3
             rows = [record(number, push_id="token") for number in range(20)]
             channel = engine.open()
             feeding = asyncio.create_task(feed(channel, rows))
@@ -350,7 +349,7 @@ def test_another_stream_reads_on_when_the_lanes_have_room_again() -> None:
         machine = Machine()
         service = Service(machine.now)
         async with engine_on(service, machine.clock) as engine:
-            engine.agenda.lanes = Lanes(max_parked=3)
+            engine.agenda.lanes.max_parked = 3
             rows = [record(number, push_id="token") for number in range(9)]
             filling = asyncio.create_task(deliver(engine, rows))
             await asyncio.sleep(0.1)
@@ -370,7 +369,7 @@ def test_a_stream_that_is_left_makes_room_in_the_lanes() -> None:
         machine = Machine()
         service = Service(machine.now, lambda exchange: (0.1, throttled(600.0) if exchange.number == 0 else ACCEPTED))
         async with engine_on(service, machine.clock) as engine:
-            engine.agenda.lanes = Lanes(max_parked=3)
+            engine.agenda.lanes.max_parked = 3
             stuck = asyncio.create_task(deliver(engine, [record(number, push_id="token") for number in range(9)]))
             await asyncio.sleep(1)
             other = asyncio.create_task(deliver(engine, [record(50)]))

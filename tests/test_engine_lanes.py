@@ -109,7 +109,7 @@ def test_strangers_read_before_the_bound_are_sent_while_reading_waits() -> None:
         machine = Machine()
         service = Service(machine.now, lambda exchange: (1.0 if exchange.number < HOT else 0.1, ACCEPTED))
         async with engine_on(service, machine.clock) as engine:
-            engine.agenda.lanes._max_parked = 100
+            engine.agenda.lanes.max_parked = 100
             channel = engine.open()
             feeding = asyncio.create_task(feed(channel, [*hot(50), *strangers(200), *hot(100, first=50)]))
             await asyncio.sleep(4)

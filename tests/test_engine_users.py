@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from moe_bulk.config import Rate, Retry
 from moe_bulk.engine import ROOM
 from moe_bulk.errors import Interrupted, RunStopped, ServiceUnavailable
-from moe_bulk.lanes import Lanes
 from moe_bulk.outcome import Status
 from moe_bulk.users import BUCKETS, UserLimits
 from tests.builders import (
@@ -181,7 +180,7 @@ def test_rows_held_back_take_no_room_until_too_many_are() -> None:
         service = Service(machine.now)
         rows = [*of_one_user(hot), record(hot), *of_one_user(3 * ROOM, hot + 1), record(9999)]
         async with engine_on(service, machine.clock, in_flight=10, limits=few(1000)) as engine:
-            engine.agenda.lanes = Lanes(max_parked=ROOM + 500)
+            engine.agenda.lanes.max_parked = ROOM + 500
             channel = engine.open()
             feeding = asyncio.create_task(feed(channel, rows))
             collecting = asyncio.create_task(collect(channel))
@@ -223,7 +222,7 @@ def test_another_stream_reads_on_when_held_back_rows_go() -> None:
         machine = Machine()
         service = Service(machine.now, lambda exchange: (3.0, ACCEPTED))
         async with engine_on(service, machine.clock, limits=few(1)) as engine:
-            engine.agenda.lanes = Lanes(max_parked=3)
+            engine.agenda.lanes.max_parked = 3
             filling = asyncio.create_task(deliver(engine, of_one_user(4)))
             await asyncio.sleep(1)
             async with asyncio.timeout(70):
@@ -262,7 +261,7 @@ def test_a_stream_that_is_left_takes_its_held_back_rows_along() -> None:
         machine = Machine()
         service = Service(machine.now)
         async with engine_on(service, machine.clock, limits=few(1, 3600.0)) as engine:
-            engine.agenda.lanes = Lanes(max_parked=3)
+            engine.agenda.lanes.max_parked = 3
             rows = [record(number, customer_id="hot", push_id=f"token {number}") for number in range(9)]
             stuck = asyncio.create_task(deliver(engine, rows))
             await asyncio.sleep(1)

@@ -106,6 +106,18 @@ def test_full_by_number_or_by_size(most: int, size: int, parked: int, full: bool
     assert (0, 0, False) == (lanes.parked, lanes.parked_bytes, lanes.full)
 
 
+def test_it_is_told_once_that_there_is_room_again() -> None:
+    """When the first of those that were one too many goes, and not at the others."""
+    told: list[int] = []
+    lanes: Lanes[Numbered] = Lanes(max_parked=2, on_room=lambda: told.append(lanes.parked))
+    tickets = [Numbered(number, "a") for number in range(5)]
+    for ticket in tickets:
+        lanes.admit(ticket)
+    for ticket in tickets:
+        lanes.release(ticket)
+    assert [1] == told
+
+
 def test_shown() -> None:
     """What waits can be read in a debugger."""
     lanes: Lanes[Numbered] = Lanes()

@@ -12,6 +12,7 @@ from moe_bulk.channel import Channel
 from moe_bulk.clock import Clock
 from moe_bulk.config import Rate
 from moe_bulk.errors import Interrupted
+from moe_bulk.lanes import Lanes
 from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.pacing import Pace
 from moe_bulk.pacing.guard import CLOCK_MARGIN
@@ -32,7 +33,7 @@ class Door:
         self.pace = Pace(Rate(limit, per), TIMEOUT)
         self.outage = Outage(1800.0)
         self.permission = Permission(self.pace, self.outage, Clock(self._time, 0.0))
-        self.channel = Channel(lambda _: None, lambda: False, 10, None, None)
+        self.channel = Channel(lambda _: None, Lanes(), 10, None, None)
         self.entry = Entry(record(1), self.channel)
 
     def _time(self) -> float:

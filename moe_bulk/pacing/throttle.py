@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -74,9 +75,10 @@ class Throttle:
             self.paused_until = max(self.paused_until, self._asked_until)
 
     def _watch(self, throttled: bool) -> None:  # noqa: FBT001  one bit a deque
-        if len(self._answers) == ANSWERS_WATCHED:
-            self._throttled -= self._answers[0]
-        self._answers.append(throttled)
+        answers = self._answers
+        if self._throttled and len(answers) == ANSWERS_WATCHED:
+            self._throttled -= answers[0]
+        answers.append(throttled)
         self._throttled += throttled
 
     def _many(self) -> bool:
@@ -102,15 +104,21 @@ class _LastWindow:
         self._parts: deque[list[int]] = deque()
         self._began: float | None = None
         self._last = 0.0
+        self._end = -math.inf
 
     def note(self, got: int, now: float, paused_until: float) -> None:
         """Count an answer: 1 where the request got through to the service, 0 where the limit was in the way."""
+        if now < self._end:  # of the part that it counts in already
+            self._last = now
+            self._parts[-1][1] += got
+            return
         silence = now - max(self._last, paused_until)
         if self._began is None or silence > self.seconds / 6:  # an outage, say: it tells nothing about the limit
             self._began = now
             self._parts.clear()
         self._last = now
         part = int(now * 60 / self.seconds)
+        self._end = (part + 1) * self.seconds / 60
         if not self._parts or self._parts[-1][0] != part:
             self._parts.append([part, 0])
             while self._parts[0][0] <= part - 60:
