@@ -68,7 +68,7 @@ class Sender(Protocol):
     retrying: int
     """How many of its entries wait to be tried again; the agenda's to count."""
     on_their_way: int
-    """How many of its requests are; the engine's to count."""
+    """How many of its requests are; the flights' to count."""
     watcher: Watcher | None
     screen: Screen | None
     cleared: int

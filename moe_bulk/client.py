@@ -240,19 +240,19 @@ class Client:
             with anyio.CancelScope(shield=True):
                 await self._own_transport.aclose()
 
-    async def attempt(self, record: Record) -> Outcome:
+    def attempt(self, record: Record) -> Coroutine[None, None, Outcome]:
         """Send the record once and judge what comes back; whatever goes wrong on the way is an outcome, too.
 
         Cancelling it, or its timeout, aborts the connection: what was not sent yet never will be.
         """
-        return await self._carry(partial(self._deliver, record.device), Answer())
+        return self._carry(partial(self._deliver, record.device), Answer())
 
-    async def try_connection(self, answer: Answer) -> Outcome:
+    def try_connection(self, answer: Answer) -> Coroutine[None, None, Outcome]:
         """Ask MoEngage once whether the key is right, with its Test connection; `answer` takes in what comes of it."""
         workspace_id, key = self._workspace_id, self._secrets[0].reveal()
         headers = {**self._headers, wire.WORKSPACE_HEADER: workspace_id}
         body = wire.encode_connection_test(workspace_id, key, self._url.host)
-        return await self._carry(partial(self._send, self._connection_test, headers, body), answer)
+        return self._carry(partial(self._send, self._connection_test, headers, body), answer)
 
     async def _carry(self, begin: Callable[[Answer], Coroutine[None, None, None]], answer: Answer) -> Outcome:
         """Send the request that `begin` makes and take in its answer, within the timeout; say what comes of it.

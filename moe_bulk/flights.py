@@ -34,10 +34,15 @@ class Flights:
                 self._aborted.add(entry)
                 task.cancel()
 
-    async def carry(self, entry: Entry, attempt: Awaitable[Outcome]) -> Outcome:
-        """Await the attempt's outcome, `ABORTED` where it was told to end; no await stands before its first step."""
+    async def carry(self, entry: Entry, attempt: Awaitable[Outcome], task: asyncio.Task[object] | None) -> Outcome:
+        """Await the attempt's outcome, `ABORTED` where it was told to end; no await stands before its first step.
+
+        `task` is the one that awaits it.
+        """
         # The task itself and no cancel scope: that would cost as much as all else that the engine does for a record.
-        self._tasks[entry] = task = asyncio.current_task()
+        self._tasks[entry] = task
+        sender = entry.sender
+        sender.on_their_way += 1
         try:
             return await attempt
         except asyncio.CancelledError:
@@ -50,3 +55,6 @@ class Flights:
                 if task is not None:
                     task.uncancel()
             del self._tasks[entry]
+            sender.on_their_way -= 1
+            if sender.halted:
+                sender.wake()

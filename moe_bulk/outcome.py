@@ -133,6 +133,7 @@ KEYED = FAILED | DELIVERED
 """The statuses whose lines tell the row's keys."""
 
 
+_dumps, _LINE = orjson.dumps, orjson.OPT_APPEND_NEWLINE
 _begun = blake2b(digest_size=9).copy
 """To copy one takes less time than to make one."""
 
@@ -147,20 +148,17 @@ def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
     Base64 makes four characters of each three bytes, so that all keys can be written in one go.
     """
-    digests = []
+    digests = b""
     for key in keys:
+        try:
+            said = _dumps(key)
+        except TypeError:  # halves of characters, which only the standard library writes: escaped
+            said = json.dumps(key).encode()
         digest = _begun()
-        digest.update(_dumped(key))
-        digests.append(digest.digest())
-    text = b2a_base64(b"".join(digests), newline=False).decode()
+        digest.update(said)
+        digests += digest.digest()
+    text = b2a_base64(digests, newline=False).decode()
     return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
-
-
-def _dumped(key: tuple[str, ...]) -> bytes:
-    try:
-        return orjson.dumps(key)
-    except TypeError:  # halves of characters, which only the standard library writes: escaped
-        return json.dumps(key).encode()
 
 
 class Result(NamedTuple):
@@ -199,27 +197,28 @@ class Result(NamedTuple):
 
     def line(self) -> bytes:
         """The result's line in `results.ndjson`, with its line feed."""
-        source, line, offset, item = self.position
+        position, status, _, customer_id, device_id, http_status, error_type, reason, request_id, attempts, *_ = self
+        source, line, offset, item = position
         said: dict[str, object] = {
             "format": FORMAT,
             "source": source,
             "line": line,
             "offset": offset,
             "item": item,
-            "customer_id": self.customer_id,
-            "device_id": self.device_id,
-            "status": self.status,
-            "http_status": self.http_status,
-            "error_type": self.error_type,
-            "reason": self.reason,
-            "request_id": self.request_id,
-            "attempts": [attempt.as_json() for attempt in self.attempts],
+            "customer_id": customer_id,
+            "device_id": device_id,
+            "status": status,
+            "http_status": http_status,
+            "error_type": error_type,
+            "reason": reason,
+            "request_id": request_id,
+            "attempts": [attempt.as_json() for attempt in attempts],
             "tries": self.tries,
             "settled_at": rounded(self.settled_at),
         }
-        if self.status in KEYED:
-            said["keys"] = self.hashes
-        return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+        if status in KEYED:
+            said["keys"] = self.hashes_read or hashed(self.keys)
+        return _dumps(said, option=_LINE)
 
     @classmethod
     def from_line(cls, raw: bytes, *, unreadable: bool = False) -> Self:

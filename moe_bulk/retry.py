@@ -120,7 +120,7 @@ class Outage:
     @property
     def suspected(self) -> bool:
         """True while it is worth finding out whether others fail, too."""
-        return self.declared or self._in_a_row >= SUSPICIOUS
+        return self._in_a_row >= SUSPICIOUS or self.declared_at is not None
 
     def alive(self) -> None:
         """A record was accepted or refused for its own sake: the service is there."""
@@ -167,13 +167,13 @@ class Outage:
 
     def send_at(self, now: float) -> float | None:
         """When the next request may be sent: now, at the next probe's time, or None while a probe is on its way."""
-        if not self.declared:
+        if self.declared_at is None:
             return now
         return None if self._probing is not None else max(now, self._next_probe)
 
     def sending(self, record: Hashable) -> None:
         """`record` is sent: during an outage it is the probe."""
-        if self.declared:
+        if self.declared_at is not None:
             self._probing = record
 
     def over_limit(self, now: float) -> bool:

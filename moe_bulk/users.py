@@ -196,7 +196,10 @@ class _Window:
         width, size, sums, counts = self._width, self._size, self.sums, self._counts
         bucket = int(now // width)
         if bucket > self._moved[cell]:
-            self._move_on(cell, bucket)
+            if sums[cell]:
+                self._move_on(cell, bucket)
+            else:
+                self._moved[cell] = bucket  # nothing to forget
         of = bucket if end == now else int(end // width)
         if of >= bucket - BUCKETS:  # else it has passed
             at = cell * size + of % size
