@@ -35,13 +35,16 @@ from moe_bulk.settled import Settled
 from moe_bulk.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     Work: TypeAlias = Callable[["Part", Path], Coroutine[None, None, tuple[int, float, float]]]
     """Gives rows, seconds and CPU seconds."""
 
 BATCH = 16
 """Results that settle together: about so many when 64 requests are on their way."""
+
+UNDER_WAY = 1_000
+"""Rows that are read before the first of them has its result, about."""
 
 SAVE_EVERY = 5_000
 """Rows between two checkpoints, of which there is one a second."""
@@ -97,33 +100,38 @@ async def by_hand(part: Part, folder: Path) -> tuple[int, float, float]:  # noqa
 
 async def journal(part: Part, folder: Path) -> tuple[int, float, float]:
     """Write what became of the rows of a file."""
-    results = await _results(part.source)
-    settled, watch = Settled([part.source]), Stopwatch()
+    settled, watch, written = Settled([part.source]), Stopwatch(), 0
     with RunFolder.claim(folder / "journal.run", fresh=True) as run:
         run.begin()
         book = run.journal()
-        for number, batch in enumerate(_batches(results)):
+        async for batch in _results(part.source):
             with watch:
                 for result in batch:
                     settled.take_in(result.position)
                 book.record(batch)
-                for result in batch:
-                    settled.settle(result.position)
-                if number % (SAVE_EVERY // BATCH) == 0:
+                settled.settle(*[result.position for result in batch])
+                if written // SAVE_EVERY < (written + len(batch)) // SAVE_EVERY:
                     book.sync()
                     run.write_checkpoint(_checkpoint(settled, *book.lengths))
+            written += len(batch)
         book.close()
-    return len(results), watch.seconds, watch.cpu
+    return written, watch.seconds, watch.cpu
 
 
-async def _results(source: str) -> list[Result]:
-    results: list[Result] = []
+async def _results(source: str) -> AsyncIterator[list[Result]]:
+    """What becomes of the rows, in small batches; they were read not long before, as in an upload."""
     intake = Intake(source, Reading())
     await intake.open()
+    read: list[Result] = []
     async for batch in intake.batches():
-        results += [_result(made) for made in batch if isinstance(made, Record)]
+        read += [_result(made) for made in batch if isinstance(made, Record)]
+        if len(read) >= UNDER_WAY:
+            for results in _batches(read):
+                yield results
+            read = []
+    for results in _batches(read):
+        yield results
     await intake.close()
-    return results
 
 
 def _result(made: Record) -> Result:
