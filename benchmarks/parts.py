@@ -110,10 +110,10 @@ async def journal(part: Part, folder: Path) -> tuple[int, float, float]:
                     settled.take_in(result.position)
                 book.record(batch)
                 settled.settle(*[result.position for result in batch])
-                if written // SAVE_EVERY < (written + len(batch)) // SAVE_EVERY:
+                before, written = written, written + len(batch)
+                if not before or before // SAVE_EVERY < written // SAVE_EVERY:
                     book.sync()
                     run.write_checkpoint(_checkpoint(settled, *book.lengths))
-            written += len(batch)
         book.close()
     return written, watch.seconds, watch.cpu
 
@@ -122,14 +122,14 @@ async def _results(source: str) -> AsyncIterator[list[Result]]:
     """What becomes of the rows, in small batches; they were read not long before, as in an upload."""
     intake = Intake(source, Reading())
     await intake.open()
-    read: list[Result] = []
+    waiting: list[Result] = []
     async for batch in intake.batches():
-        read += [_result(made) for made in batch if isinstance(made, Record)]
-        if len(read) >= UNDER_WAY:
-            for results in _batches(read):
+        waiting += [_result(made) for made in batch if isinstance(made, Record)]
+        if len(waiting) >= UNDER_WAY:
+            for results in _batches(waiting):
                 yield results
-            read = []
-    for results in _batches(read):
+            waiting = []
+    for results in _batches(waiting):
         yield results
     await intake.close()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from moe_bulk.lanes import Lanes, Ticket
 from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Outcome, Result, Status
+from moe_bulk.record import new_tuple
 from moe_bulk.retry import Trials
 from moe_bulk.users import HeldBack
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 ROUGH_ROW_BYTES = 1500
 """What a row takes in memory on top of its text: objects, dictionaries, lanes."""
-
-
-_new = tuple.__new__
 
 
 class Watcher(Protocol):
@@ -114,7 +112,7 @@ class Entry(Ticket):
         """The last word on the record's row; `settled_at` is epoch seconds."""
         record = self.record
         row, device = record.row, record.device
-        said = (
+        fields = (
             row.position,
             status,
             row,
@@ -129,9 +127,9 @@ class Entry(Ticket):
             settled_at,
             record.mapping,
             self.keys,
-            (),
+            (),  # hashes_read
         )
-        return _new(Result, said)  # a named tuple's own takes twice as long
+        return new_tuple(Result, fields)
 
 
 class Agenda:

@@ -37,7 +37,7 @@ class Bell:
         if self._waiting:
             for rung in self._waiting:
                 _wake(rung)
-            self._waiting.clear()  # rung once they need not be looked at again
+            self._waiting.clear()  # each is rung once
 
     def __repr__(self) -> str:
         return f"<Bell: {len(self._waiting)} waiting>"

@@ -57,8 +57,7 @@ _RECORD = struct.Struct("=IQQ")
 _LOG_AT = 4096
 _CELL = 8
 _pack = _RECORD.pack
-_number = int.from_bytes
-_begun = blake2b(digest_size=8).copy
+_new_hash = blake2b(digest_size=8).copy
 """To copy one takes less time than to make one."""
 
 _COUNT_BITS = 16
@@ -118,7 +117,8 @@ class Census:
         self._file = file
         self._path = path
         self._sizes = sizes
-        self._most, self._first, self._others = sizes.most, sizes.first, sizes.cells - 1
+        self._cell_of = sizes.cells - 1
+        """What is left of a user's hash by this is the number of the cell."""
         # pages that nobody touches take neither time nor memory: most runs are short
         self._table: memoryview[int] | array[int] = memoryview(mmap(-1, sizes.cells * _CELL)).cast("Q")
         """Of each cell, the number of its last record and, in the lowest bits, how many it has."""
@@ -189,9 +189,9 @@ class Census:
         if self._broken is not None:
             raise self._broken
         user, device = _hash(customer_id), _hash(device_id)
-        place = user & self._others
+        place = user & self._cell_of
         cell = self._table[place]
-        if cell & _COUNT < self._most:
+        if cell & _COUNT < self._sizes.most:
             self._append(place, user, device)
             return True
         devices = self._known.get(user)
@@ -200,7 +200,7 @@ class Census:
         index = bisect_left(devices, device)
         if index < len(devices) and devices[index] == device:
             return True
-        if len(devices) >= self._most:
+        if len(devices) >= self._sizes.most:
             return False
         self._append(place, user, device)
         self._known.insert(devices, index, device)
@@ -210,7 +210,7 @@ class Census:
         number = self.records + 1
         if number > MOST_RECORDS:
             return
-        if number == self._first + 1:
+        if number == self._sizes.first + 1:
             self._write_out()  # the table lies between these two
         cell = self._table[place]
         self._unwritten += _pack(cell >> _COUNT_BITS, user, device)
@@ -223,20 +223,21 @@ class Census:
             self._write(said, self._at(self.records + 1 - len(said) // _RECORD.size))
 
     def _point(self, place: int, number: int, cell: int) -> None:
-        """Make the record the last one of its cell."""
-        self._table[place] = number << _COUNT_BITS | (cell & _COUNT) + (cell & _COUNT < _COUNT)
+        """Make the record the last one of its cell, which said `cell` until now."""
+        count = cell & _COUNT
+        self._table[place] = number << _COUNT_BITS | (count + 1 if count < _COUNT else count)
         self._touched.add(place // _BLOCK)
 
     def _devices(self, number: int, user: int) -> array[int]:
         """The user's devices in ascending order, by the records from this one back."""
         found: set[int] = set()
-        others = self._others
+        cell_of = self._cell_of
         self._write_out()
         with telling(self._path.parent):
             while number:
                 said = os.pread(self._file.fileno(), _RECORD.size, self._at(number))
                 before, whose, device = _RECORD.unpack(said) if len(said) == _RECORD.size else (number, 0, 0)
-                if before >= number or (whose ^ user) & others:
+                if before >= number or (whose ^ user) & cell_of:
                     raise JournalError(_damaged(self._path))
                 if whose == user:
                     found.add(device)
@@ -338,7 +339,7 @@ class Census:
             count = min(end - self.records, _READ)
             found = os.pread(self._file.fileno(), count * _RECORD.size, self._at(self.records + 1))
             for before, user, device in _RECORD.iter_unpack(found):
-                place = user & self._others
+                place = user & self._cell_of
                 cell = self._table[place]
                 head = cell >> _COUNT_BITS  # the table on disk may know more than the header says
                 if not (before or user or device) or (before != head and head <= self.records):
@@ -387,9 +388,9 @@ class _Known:
 
 def _hash(text: str) -> int:
     """64 bits that stand for an id, in any process; valid ids hold no lone surrogates."""
-    begun = _begun()
-    begun.update(text.encode())
-    return _number(begun.digest(), "little")
+    digest = _new_hash()
+    digest.update(text.encode())
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _damaged(path: Path) -> str:

@@ -245,14 +245,15 @@ class Client:
 
         Cancelling it, or its timeout, aborts the connection: what was not sent yet never will be.
         """
+        # no coroutine of its own, for there is one for every record
         return self._carry(partial(self._deliver, record.device), Answer())
 
-    def try_connection(self, answer: Answer) -> Coroutine[None, None, Outcome]:
+    async def try_connection(self, answer: Answer) -> Outcome:
         """Ask MoEngage once whether the key is right, with its Test connection; `answer` takes in what comes of it."""
         workspace_id, key = self._workspace_id, self._secrets[0].reveal()
         headers = {**self._headers, wire.WORKSPACE_HEADER: workspace_id}
         body = wire.encode_connection_test(workspace_id, key, self._url.host)
-        return self._carry(partial(self._send, self._connection_test, headers, body), answer)
+        return await self._carry(partial(self._send, self._connection_test, headers, body), answer)
 
     async def _carry(self, begin: Callable[[Answer], Coroutine[None, None, None]], answer: Answer) -> Outcome:
         """Send the request that `begin` makes and take in its answer, within the timeout; say what comes of it.

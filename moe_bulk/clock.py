@@ -27,7 +27,10 @@ def boot_id() -> str | None:
 
 
 boot_seconds: Callable[[], float] = time.monotonic if _BOOT_CLOCK is None else partial(time.clock_gettime, _BOOT_CLOCK)
-"""Seconds since the machine started, its time asleep included where the system can tell (Linux)."""
+"""Seconds since the machine started, its time asleep included where the system can tell (Linux).
+
+No function of our own around it: it is asked several times a record.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ class Flights:
     async def carry(self, entry: Entry, attempt: Awaitable[Outcome], task: asyncio.Task[object] | None) -> Outcome:
         """Await the attempt's outcome, `ABORTED` where it was told to end; no await stands before its first step.
 
-        `task` is the one that awaits it.
+        It counts at its sender meanwhile, so that a stop waits for it. `task` is the current one: asking asyncio for it
+        each time would cost more than all of this.
         """
         # The task itself and no cancel scope: that would cost as much as all else that the engine does for a record.
         self._tasks[entry] = task

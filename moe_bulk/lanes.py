@@ -39,7 +39,7 @@ class Lanes(Generic[T]):
     """Admits tickets in input order; says which may go, and which may go next when one is done.
 
     `max_parked` tickets or `max_bytes` of them may wait; `full` says when reading should, and `on_room` is called when
-    it may go on.
+    it may go on: amid a `release`, so that it may wake others and must not touch the lanes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Lanes(Generic[T]):
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
         self.full = False
-        """True when no more tickets should be admitted for now."""
+        """True when no more tickets should be admitted for now, as of the last one that was parked or unparked."""
         self.parked = 0
         self.parked_bytes = 0
         self.max_parked = max_parked

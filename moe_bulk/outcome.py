@@ -133,8 +133,8 @@ KEYED = FAILED | DELIVERED
 """The statuses whose lines tell the row's keys."""
 
 
-_dumps, _LINE = orjson.dumps, orjson.OPT_APPEND_NEWLINE
-_begun = blake2b(digest_size=9).copy
+_dumps, _WITH_LINE_FEED = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+_new_hash = blake2b(digest_size=9).copy
 """To copy one takes less time than to make one."""
 
 
@@ -151,11 +151,11 @@ def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     digests = b""
     for key in keys:
         try:
-            said = _dumps(key)
+            as_json = _dumps(key)
         except TypeError:  # halves of characters, which only the standard library writes: escaped
-            said = json.dumps(key).encode()
-        digest = _begun()
-        digest.update(said)
+            as_json = json.dumps(key).encode()
+        digest = _new_hash()
+        digest.update(as_json)
         digests += digest.digest()
     text = b2a_base64(digests, newline=False).decode()
     return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
@@ -197,28 +197,45 @@ class Result(NamedTuple):
 
     def line(self) -> bytes:
         """The result's line in `results.ndjson`, with its line feed."""
-        position, status, _, customer_id, device_id, http_status, error_type, reason, request_id, attempts, *_ = self
-        source, line, offset, item = position
+        # taken apart at once: asking for each by its name costs as much again
+        (
+            place,
+            status,
+            _,
+            customer,
+            device,
+            http_status,
+            error_type,
+            reason,
+            request,
+            attempts,
+            tries,
+            at,
+            _,
+            keys,
+            hashes,
+        ) = self
+        source, line, offset, item = place
         said: dict[str, object] = {
             "format": FORMAT,
             "source": source,
             "line": line,
             "offset": offset,
             "item": item,
-            "customer_id": customer_id,
-            "device_id": device_id,
+            "customer_id": customer,
+            "device_id": device,
             "status": status,
             "http_status": http_status,
             "error_type": error_type,
             "reason": reason,
-            "request_id": request_id,
+            "request_id": request,
             "attempts": [attempt.as_json() for attempt in attempts],
-            "tries": self.tries,
-            "settled_at": rounded(self.settled_at),
+            "tries": tries,
+            "settled_at": rounded(at),
         }
         if status in KEYED:
-            said["keys"] = self.hashes_read or hashed(self.keys)
-        return _dumps(said, option=_LINE)
+            said["keys"] = hashes or hashed(keys)
+        return _dumps(said, option=_WITH_LINE_FEED)
 
     @classmethod
     def from_line(cls, raw: bytes, *, unreadable: bool = False) -> Self:

@@ -59,6 +59,10 @@ class Position(NamedTuple):
         return f"{self.source}, line {self.line}"
 
 
+new_tuple = tuple.__new__
+"""Makes a named tuple of all its fields, in half the time that calling it takes; nothing sees to their number."""
+
+
 @dataclass(slots=True)
 class Row:
     """One row as it was read: its own columns and values, or why there are none.

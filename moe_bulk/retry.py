@@ -126,7 +126,7 @@ class Outage:
         """A record was accepted or refused for its own sake: the service is there."""
         self.lives += 1
         if not self._in_a_row:
-            return  # nothing to forget
+            return  # nobody failed since the last sign of life
         self._in_a_row = 0
         self._failed.clear()
         self.declared_at = None
@@ -204,6 +204,7 @@ class Policy:
         return decision
 
     def _decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
+        """What follows from anything but an acceptance."""
         match outcome.verdict:
             case Verdict.REJECTED:
                 trials.tries += 1
@@ -218,7 +219,7 @@ class Policy:
                 self.outage.withdrawn(record, now)
                 trials.free += 1
                 return self._again(outcome, trials)
-            case _:  # trouble: there is no other
+            case _:  # Verdict.TROUBLE: what was accepted does not come here
                 self.outage.trouble(record, trials, now, reached=outcome.error not in NOT_REACHED)
                 return self._again(outcome, trials)
 

@@ -218,7 +218,7 @@ class Settled:
         self._last[position.source] = self._latest = position
 
     def settle(self, *positions: Position) -> None:
-        """The results of rows that were under way are written; KeyError where one was not."""
+        """The results of rows that were under way are written; KeyError at the first that was not."""
         under_way = self._under_way
         for position in positions:
             del under_way[position]

@@ -196,10 +196,7 @@ class _Window:
         width, size, sums, counts = self._width, self._size, self.sums, self._counts
         bucket = int(now // width)
         if bucket > self._moved[cell]:
-            if sums[cell]:
-                self._move_on(cell, bucket)
-            else:
-                self._moved[cell] = bucket  # nothing to forget
+            self._move_on(cell, bucket)
         of = bucket if end == now else int(end // width)
         if of >= bucket - BUCKETS:  # else it has passed
             at = cell * size + of % size

@@ -108,6 +108,7 @@ def test_nearly_all_rows_are_told_by_column() -> None:
     reader, row = Reader(Columns()), Row(PLACE, dict(COMMON))
     reader.read(row)
     assert None is not reader.portion([row] * 3)
+    assert None is not learnt(COMMON).devices([row] * 3)
     for other in (Row(PLACE, None, "torn"), Row(PLACE, COMMON | {"model": "new"}), Row(PLACE, COMMON | {"uid": "1"})):
         assert None is reader.portion([row, other])
     assert None is reader.portion([])

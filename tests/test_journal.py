@@ -278,10 +278,13 @@ def test_no_dead_letter_follows_results_that_broke(tmp_path: Path, disk: Disk) -
 
 def test_record_of_text_that_is_no_unicode(journal: Journal) -> None:
     """A file name that is no UTF-8 costs no result."""
-    journal.record([result(2, Status.EXHAUSTED, "\udcff.csv", "no\ud800")])
+    clean = result(1)
+    journal.record([clean, result(2, Status.EXHAUSTED, "\udcff.csv", "no\ud800")])
 
-    line = orjson.loads(journal.results.path.read_bytes())
+    first, second = journal.results.path.read_bytes().splitlines(keepends=True)
+    line = orjson.loads(second)
 
+    assert clean.line() == first
     assert (line["source"], line["reason"], line["customer_id"]) == ("\\udcff.csv", "no\\ud800", None)
     assert line["attempts"][0]["error"] == "no\\ud800"
     assert orjson.loads(journal.dead_letters.path.read_bytes())["_moe_bulk"]["source"] == "\\udcff.csv"

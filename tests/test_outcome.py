@@ -86,6 +86,13 @@ def test_rounded_is_what_round_makes_of_it(number: float, parts: float) -> None:
     assert rounded(number, parts) == round(rounded(number, parts), places)
 
 
+@given(st.floats(0, 4e9), st.floats(0, 4e9), st.floats(0, 4e9))
+def test_an_attempt_is_written_in_rounded_numbers(sent: float, at: float, ms: float) -> None:
+    """What compares with them rounds in the same way."""
+    said = {"sent": rounded(sent), "at": rounded(at), "ms": rounded(ms, 1e3), "http_status": 200}
+    assert said == Attempt(sent, at, ms, 200).as_json()
+
+
 def test_hashed_is_the_same_for_ever() -> None:
     """Runs that were begun with another version go on: twelve characters of Base64 over nine bytes of BLAKE2b."""
     assert ("0uru+oYM//in",) == hashed([("device", "u-1", "d-1")])

@@ -187,6 +187,18 @@ def test_settling_what_is_not_under_way_is_an_error() -> None:
         settled.settle(row(0))
 
 
+def test_several_settle_together() -> None:
+    """In any order, as if each had been told of."""
+    together, one_by_one = Settled(SOURCES), Settled(SOURCES)
+    for number in range(5):
+        together.take_in(row(number))
+        one_by_one.take_in(row(number))
+    together.settle(row(3), row(1), row(2))
+    for number in (3, 1, 2):
+        one_by_one.settle(row(number))
+    assert one_by_one.snapshot().ranges() == together.snapshot().ranges()
+
+
 @pytest.mark.parametrize(("offset", "item"), [(-1, 0), (OFFSETS, 0), (0, -1), (0, 65_536)])
 def test_key_of_what_can_be_no_row(offset: int, item: int) -> None:
     """A line that somebody edited cannot break the arithmetic."""

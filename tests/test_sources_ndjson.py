@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_bulk.record import Number, Position, Row
+from moe_bulk.sources import ndjson
 from moe_bulk.sources.base import MAX_BATCH
 from moe_bulk.sources.lines import Pieces
 from moe_bulk.sources.ndjson import Ndjson
@@ -118,6 +120,31 @@ def test_batches_are_bounded_and_pauses_are_passed_on() -> None:
 
     assert [0, 1, 0, MAX_BATCH, MAX_BATCH] == [len(batch) for batch in source.batches()]
     assert source.columns is None
+
+
+def test_places_go_on_behind_a_batch_and_behind_what_is_no_common_row() -> None:
+    """Rows are parsed by hundreds: lines and offsets are what they are one by one."""
+    odd = {50: b"", 120: b"{torn", 230: b'{"a":1.10}', 231: b'{"a":7}', 320: b"[]"}
+    lines = [odd.get(number, b'{"a":"%d"}' % number) for number in range(3 * MAX_BATCH + 50)]
+    read = rows(b"\n".join(lines))
+
+    offsets = list(accumulate((len(line) + 1 for line in lines), initial=0))
+    expected = [Position("f", at + 1, offsets[at]) for at, line in enumerate(lines) if line]
+    assert expected == [row.position for row in read]
+    assert [121, 321] == [row.position.line for row in read if row.problem]
+    found = {row.position.line: row.fields for row in read}
+    assert {"a": "100"} == found[101]
+    assert ({"a": 7}, "{'a': 1.10}") == (found[232], repr(found[231]))
+
+
+def test_common_rows_are_parsed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts, booleans and nulls need no second look, nor does a file of integers have to be parsed twice."""
+    monkeypatch.setattr(ndjson, "_parsed", None)
+    monkeypatch.setattr(ndjson, "_exactly", None)
+    for line in (b'{"a":"1.10","b":null,"c":true}', b'{"a":7}'):
+        assert [json.loads(line)] * 3 == [row.fields for row in rows(b"\n".join([line] * 3))]
+    monkeypatch.setattr(ndjson, "_row", None)
+    assert 3 == len(rows(b'{"a":"1.10","b":null,"c":true}\n' * 3))
 
 
 @pytest.mark.parametrize(

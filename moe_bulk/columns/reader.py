@@ -144,8 +144,11 @@ class Reader:
             return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")
 
     def read_all(self, rows: Sequence[Row]) -> list[Made]:
-        """The same of several rows, which costs less where they are all as others were."""
-        devices = self._shapes.devices(rows)
+        """What `read` makes of each row; it costs less where all are as others were.
+
+        For rows of files: values of somebody else's classes may raise.
+        """
+        devices = self._shapes.devices(rows) if self._learns else None
         if devices is None:
             return list(map(self.read, rows))
         mapping = self._mapping

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moe_bulk.record import Row
 
     _Folded: TypeAlias = tuple[dict[str, str], tuple[str, str] | None]
+    """The attributes without the token, and the advertising id with its column."""
 
 SHAPES_KEPT = 200
 """Different tuples of names that rows may have: fields that are left out of JSON make many."""
@@ -76,7 +77,7 @@ class Shapes:
             return None
         made = []
         for customer_id, device_id, push_id, other, (repeated, own) in zip(*columns, strict=True):
-            attributes = repeated.copy()
+            attributes = repeated.copy()  # as in `device`, whose like would be called for each
             attributes["push_id"] = push_id
             if own is not None and other:
                 attributes[own[0]] = other
@@ -84,7 +85,7 @@ class Shapes:
         return made
 
     def portion(self, rows: Sequence[Row]) -> Portion | None:
-        """The same devices by column."""
+        """The same devices by column, None in the same cases."""
         columns = self._by_column(rows)
         if columns is None:
             return None
@@ -97,6 +98,7 @@ class Shapes:
         return Portion([row.position for row in rows], customer_ids, device_ids, push_ids, gaids, idfvs, rest)
 
     def _by_column(self, rows: Sequence[Row]) -> _Columns | None:
+        """What `devices` and `portion` are made of; None where a row needs a closer look, and without rows."""
         found = [row.fields for row in rows]
         try:
             (names,) = set(map(tuple, found))  # type: ignore[arg-type]  # None raises, which is what is wanted
@@ -174,7 +176,7 @@ class _Shape:
         self.repeated = _getter([columns[name] for name in _REPEATED if name in columns])
         self.forwarded_for = columns.get("forwarded_for")
         self.folded: dict[tuple[Any, ...], _Folded] = {}
-        """By the repeated values: the attributes without the token, and the advertising id with its column."""
+        """By the repeated values."""
 
 
 def _getter(columns: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

@@ -76,7 +76,7 @@ class Throttle:
 
     def _watch(self, throttled: bool) -> None:  # noqa: FBT001  one bit a deque
         answers = self._answers
-        if self._throttled and len(answers) == ANSWERS_WATCHED:
+        if len(answers) == ANSWERS_WATCHED:
             self._throttled -= answers[0]
         answers.append(throttled)
         self._throttled += throttled
@@ -105,25 +105,26 @@ class _LastWindow:
         self._began: float | None = None
         self._last = 0.0
         self._end = -math.inf
+        """When the part that is being filled is over."""
 
     def note(self, got: int, now: float, paused_until: float) -> None:
         """Count an answer: 1 where the request got through to the service, 0 where the limit was in the way."""
-        if now < self._end:  # of the part that it counts in already
-            self._last = now
-            self._parts[-1][1] += got
-            return
+        if now >= self._end:
+            self._go_on_to(now, paused_until)
+        self._last = now
+        self._parts[-1][1] += got
+
+    def _go_on_to(self, now: float, paused_until: float) -> None:
         silence = now - max(self._last, paused_until)
         if self._began is None or silence > self.seconds / 6:  # an outage, say: it tells nothing about the limit
             self._began = now
             self._parts.clear()
-        self._last = now
         part = int(now * 60 / self.seconds)
         self._end = (part + 1) * self.seconds / 60
         if not self._parts or self._parts[-1][0] != part:
             self._parts.append([part, 0])
             while self._parts[0][0] <= part - 60:
                 self._parts.popleft()
-        self._parts[-1][1] += got
 
     def share(self, now: float) -> float | None:
         """The share of the limit, or None before there was a whole window of answers."""

@@ -13,7 +13,7 @@ from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from moe_bulk.errors import SourceError
-from moe_bulk.record import Position, Row
+from moe_bulk.record import Position, Row, new_tuple
 from moe_bulk.sources.base import MAX_BATCH, MAX_ROW
 from moe_bulk.sources.lines import BLANKS, Piece, bad_row, long_rows, not_utf8
 
@@ -103,7 +103,7 @@ class Delimited:
         """Add records from line `at` on, or this line `alone`, to the batch until it is full or one is at fault."""
         source, columns, line, starts = self._name, self.columns or (), lines.line, lines.starts
         width = len(columns) if lines.is_utf8 and len(columns) > 1 else -1
-        first, ended, new = at, list[bool](), tuple.__new__  # a named tuple's own takes twice as long
+        first, ended, new = at, list[bool](), new_tuple
         reader = lines.reader(at, at + 1 if alone else None, self._separator, ended)
         try:
             for cells in reader:

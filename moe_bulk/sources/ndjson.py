@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from itertools import accumulate, chain, count
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import orjson
 
-from moe_bulk.record import Number, Position, Row
+from moe_bulk.record import Number, Position, Row, new_tuple
 from moe_bulk.sources.base import MAX_BATCH
 from moe_bulk.sources.lines import BLANKS, bad_row, long_rows, not_utf8
 
@@ -27,8 +27,6 @@ _KINDS = {
     bool: "boolean",
     type(None): "null",
 }
-
-_values = dict.values
 
 _EXACT: Final[frozenset[type]] = frozenset({str, bool, type(None)})
 """What a value of a common row is: orjson gives it as it was written."""
@@ -56,54 +54,49 @@ class Ndjson:
     def _rows(self, piece: Piece) -> Iterator[list[Row]]:
         raws, offset = piece.data.removesuffix(b"\n").split(b"\n"), piece.offset
         for first in range(0, len(raws), MAX_BATCH):
-            some, line = raws[first : first + MAX_BATCH], piece.line + first
-            if rows := self._plain(some, line, offset) or list(self._one_by_one(some, line, offset)):
+            some = raws[first : first + MAX_BATCH]
+            if rows := _read(some, self._places(some, piece.line + first, offset)):
                 yield rows
             offset += sum(map(len, some)) + len(some)
 
-    def _plain(self, raws: Sequence[bytes], line: int, offset: int) -> list[Row] | None:
-        """Rows that hold nothing but text and the like, all at once; None where there is anything else among them."""
-        try:
-            found = list(map(orjson.loads, raws))
-        except orjson.JSONDecodeError:
-            return None
-        if set(map(type, found)) != {dict}:
-            return None
-        if not _EXACT.issuperset(map(type, chain.from_iterable(map(_values, found)))):
-            return None
-        source, new = self._name, tuple.__new__  # a named tuple's own takes twice as long
-        offsets = accumulate(map(len, raws), _behind_feed, initial=offset)
-        return [
-            Row(new(Position, (source, at, begin, 0)), fields) for at, begin, fields in zip(count(line), offsets, found)
-        ]
-
-    def _one_by_one(self, raws: Sequence[bytes], line: int, offset: int) -> Iterator[Row]:
-        for at, raw in enumerate(raws, line):
-            place = Position(self._name, at, offset)
-            offset += len(raw) + 1
-            try:
-                fields = orjson.loads(raw)
-            except orjson.JSONDecodeError as error:
-                if raw.strip(BLANKS):
-                    yield _refused(place, raw, error)
-            else:
-                if type(fields) is not dict:
-                    yield bad_row(place, _no_row(fields), raw)
-                elif _EXACT.issuperset(map(type, fields.values())):
-                    yield Row(place, fields)
-                else:
-                    yield _spelt(place, raw, fields)
+    def _places(self, raws: Sequence[bytes], line: int, offset: int) -> list[Position]:
+        numbers, offsets = range(line, line + len(raws)), accumulate(map(len, raws), _next_offset, initial=offset)
+        # there is one more offset, that of what follows
+        return [new_tuple(Position, (self._name, *place, 0)) for place in zip(numbers, offsets, strict=False)]
 
 
-def _behind_feed(offset: int, length: int) -> int:
+def _next_offset(offset: int, length: int) -> int:
     """Where the line behind one of this length begins."""
     return offset + length + 1
 
 
-def _spelt(place: Position, raw: bytes, fields: dict[str, object]) -> Row:
+def _read(raws: Sequence[bytes], places: Sequence[Position]) -> list[Row]:
+    """The rows of lines: all at once where each holds an object of texts and the like, which costs a third less."""
+    try:
+        found = list(map(orjson.loads, raws))
+    except orjson.JSONDecodeError:
+        one_by_one = map(_parsed, places, raws)
+        return [row for row in one_by_one if row is not None]
+    if set(map(type, found)) == {dict} and _EXACT.issuperset(map(type, chain.from_iterable(map(dict.values, found)))):
+        return list(map(Row, places, found))
+    return list(map(_row, places, raws, found))
+
+
+def _parsed(place: Position, raw: bytes) -> Row | None:
+    """The row of one line, a bad one perhaps; None for a blank line."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        return _refused(place, raw, error) if raw.strip(BLANKS) else None
+    return _row(place, raw, value)
+
+
+def _row(place: Position, raw: bytes, value: object) -> Row:
     """The row with its numbers as they were written: orjson rounds `1.10` and integers of more than 64 bits."""
-    if not _is_lossy(fields, minus_zero=b"-0" in raw):
-        return Row(place, fields)
+    if type(value) is not dict:
+        return bad_row(place, _no_row(value), raw)
+    if _EXACT.issuperset(map(type, value.values())) or not _is_lossy(value, minus_zero=b"-0" in raw):
+        return Row(place, value)
     try:
         return Row(place, cast("dict[str, object]", _exactly(raw)))
     except RecursionError:
