@@ -14,7 +14,7 @@ from moe_bulk.device import Device, fold
 from moe_bulk.record import Position, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from moe_bulk.columns import Made
 
@@ -112,6 +112,24 @@ def test_nearly_all_rows_are_told_by_column() -> None:
     for other in (Row(PLACE, None, "torn"), Row(PLACE, COMMON | {"model": "new"}), Row(PLACE, COMMON | {"uid": "1"})):
         assert None is reader.portion([row, other])
     assert None is reader.portion([])
+
+
+def test_fewer_are_tried_together_where_one_in_some_is_odd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half as many after each that was in vain, twice as many after each that was not."""
+    tried: list[int] = []
+    devices = Shapes.devices
+
+    def spy(self: Shapes, rows: Sequence[Row]) -> list[Device] | None:
+        tried.append(len(rows))
+        return devices(self, rows)
+
+    monkeypatch.setattr(Shapes, "devices", spy)
+    reader, common = Reader(Columns()), Row(PLACE, dict(COMMON))
+    odd = Row(PLACE, COMMON | {"customer_id": "ü"})
+    reader.read(common)
+    for rows in ([common] * 100, [odd] * 100, [odd] * 100, [common] * 200):
+        assert len(rows) == len(reader.read_all(rows))
+    assert [100, 100, 50, 25, 12, 20, 40, 80, 60] == tried
 
 
 def learnt(*rows: Mapping[str, Any], columns: Mapping[str, str] | None = None, **constants: str) -> Shapes:
