@@ -27,9 +27,6 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 WARNINGS_KEPT = 100
 
-MOST_AT_ONCE, FEWEST_AT_ONCE = 100, 10
-"""Rows that are read together; where not even the fewest are all as others were, the rest goes one by one."""
-
 REASON_KEPT = 1000
 """Characters of a reason that was found elsewhere."""
 
@@ -85,8 +82,6 @@ class Reader:
         self._shapes = Shapes(self._plain, columns.constants)
         self._learns = foreign is None and not columns.where and not self._deep
         """True where a row's fields are its columns: nearly all rows of such a run take the short way."""
-        self._at_once = MOST_AT_ONCE
-        """So many rows are tried together: the fewer, the more often one of them needs a closer look."""
         self._validate = columns.validate
         self._mapping = columns.mapping
         # Names that need no warning: they are sent, in use, or were warned about.
@@ -153,19 +148,13 @@ class Reader:
 
         For rows of files: values of somebody else's classes may raise.
         """
+        if not self._learns:
+            return list(map(self.read, rows))
         made: list[Made] = []
-        while len(made) < len(rows):
-            if not self._learns or self._at_once < FEWEST_AT_ONCE:
-                self._at_once = 2 * FEWEST_AT_ONCE
-                made += map(self.read, rows[len(made) :])
-                break
-            some = rows[len(made) : len(made) + self._at_once]
-            devices = self._shapes.devices(some)
+        for some, devices in self._shapes.together(rows):
             if devices is None:
-                self._at_once //= 2
                 made += map(self.read, some)
             else:
-                self._at_once = min(2 * self._at_once, MOST_AT_ONCE)
                 made += [Record(row, device, self._mapping) for row, device in zip(some, devices, strict=True)]
         return made
 

@@ -14,7 +14,7 @@ from moe_bulk.device import ADVERTISING_IDS, NOTHING, PLATFORM_NAMES, Device
 from moe_bulk.ids import all_plain, plain_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from moe_bulk.record import Row
@@ -27,6 +27,9 @@ SHAPES_KEPT = 200
 
 COMBINATIONS_KEPT = 1000
 """Repeated values that are remembered at a time, in all shapes: half a megabyte."""
+
+MOST_AT_ONCE, FEWEST_AT_ONCE = 100, 10
+"""Rows that are tried together; where not even the fewest are all as others were, the rest goes one by one."""
 
 _LONGEST = 1000
 """Characters of repeated values: with longer ones, a body's size is looked at."""
@@ -49,6 +52,8 @@ class Shapes:
         self._constants = constants
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._combinations = 0
+        self._at_once = MOST_AT_ONCE
+        """So many rows are tried together: the fewer, the more often one of them needs a closer look."""
 
     def device(self, fields: Mapping[str, Any]) -> Device | None:
         """The device of a row that is as others were; None for one that needs a closer look."""
@@ -69,6 +74,23 @@ class Shapes:
         if own is not None and other:
             attributes[own[0]] = other
         return Device(customer_id, device_id, attributes)
+
+    def together(self, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], list[Device] | None]]:
+        """The rows, some at a time, with the devices of these; None where they have to be read one by one.
+
+        Read them before asking for more: what is learnt from them helps.
+        """
+        done = 0
+        while done < len(rows):
+            if self._at_once < FEWEST_AT_ONCE:
+                self._at_once = 2 * FEWEST_AT_ONCE
+                yield rows[done:], None
+                return
+            some = rows[done : done + self._at_once]
+            devices = self.devices(some)
+            self._at_once = self._at_once // 2 if devices is None else min(2 * self._at_once, MOST_AT_ONCE)
+            yield some, devices
+            done += len(some)
 
     def devices(self, rows: Sequence[Row]) -> list[Device] | None:
         """The devices of rows that have one shape, each as others were; None where one needs a closer look."""
