@@ -6,6 +6,7 @@ import base64
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from moe_bulk.columns.foreign import Foreign, item_of
@@ -144,18 +145,12 @@ class Reader:
             return Unsent(row, Status.INVALID, f"the row cannot be read: {type(error).__name__}")
 
     def read_all(self, rows: Sequence[Row]) -> list[Made]:
-        """What `read` makes of each row; it costs less where all are as others were.
-
-        For rows of files: values of somebody else's classes may raise.
-        """
+        """What `read` makes of each row of a file, at less cost; values of somebody else's classes may raise."""
         if not self._learns:
             return list(map(self.read, rows))
         made: list[Made] = []
         for some, devices in self._shapes.together(rows):
-            if devices is None:
-                made += map(self.read, some)
-            else:
-                made += [Record(row, device, self._mapping) for row, device in zip(some, devices, strict=True)]
+            made += map(self.read, some) if devices is None else map(Record, some, devices, repeat(self._mapping))
         return made
 
     def portion(self, rows: Sequence[Row]) -> Portion | None:
