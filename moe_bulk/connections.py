@@ -25,6 +25,14 @@ NAMES_SECONDS = 10
 """How long a name's addresses are known; then a new connection asks again, for runs of days outlive them."""
 
 
+UNFIT = "the server closed the connection, or spoke before it was asked"
+
+
+def is_fit(protocol: aiohttp.client_proto.ResponseHandler) -> bool:
+    """False where aiohttp would take what came in meanwhile for the answer to the next request."""
+    return not protocol.should_close
+
+
 def _linger(*, on: bool) -> bytes:
     """SO_LINGER of 0 s: closing throws away what was not sent yet, so that nothing arrives after it was given up."""
     return struct.pack("ii", int(on), 0)
@@ -100,10 +108,9 @@ class Connector(aiohttp.TCPConnector):
             # The process stood still on the way here. Nothing is sent behind the timeout: its slot may have passed.
             connection.close()
             raise TimeoutError
-        if connection.transport is None or connection.protocol is None or connection.protocol.should_close:
-            # aiohttp would take what came in meanwhile for the answer to this request.
+        if connection.transport is None or connection.protocol is None or not is_fit(connection.protocol):
             connection.close()
-            raise aiohttp.ClientConnectionError("the server closed the connection, or spoke before it was asked")
+            raise aiohttp.ClientConnectionError(UNFIT)
         if attempt is not None:
             opened = connection.transport.get_extra_info("socket")
             attempt.carriers.append(_Held(connection, connection.transport, opened))

@@ -16,6 +16,9 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from moe_bulk.connections import UNFIT
+from moe_bulk.outbox import Outbox, Parcel
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -117,6 +120,7 @@ class Poster:
             proxy_headers=None if proxy is None else {**proxy.headers, "Host": address.host_port_subcomponent or ""},
         )
         self._connector = session.connector
+        self._outbox = Outbox()
         self._url = url
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_BODY]
@@ -138,15 +142,16 @@ class Poster:
         added = "".join(f"\r\n{_one_line(f'{name}: {value}')}" for name, value in more.items()) if more else ""
         return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
 
-    @staticmethod
-    async def _exchange(connection: Connection, request: _Hidden) -> Reply:
-        protocol, transport = connection.protocol, connection.transport
-        if protocol is None or transport is None:
+    async def _exchange(self, connection: Connection, request: _Hidden) -> Reply:
+        protocol = connection.protocol
+        if protocol is None:
             raise aiohttp.ClientConnectionError("the connection was closed before the request was sent")
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-        transport.write(request)
+        parcel = Parcel(connection, request)
+        self._outbox.put(parcel)
         for _ in range(1 + _MOST_PROVISIONAL):
             message, payload = await protocol.read()
+            if not parcel.sent:  # it came in between, and is no answer
+                raise aiohttp.ClientConnectionError(UNFIT)
             if not _is_provisional(message.code):
                 return Reply(connection, message, payload, len(request))
         raise aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers")

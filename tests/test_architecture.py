@@ -43,6 +43,7 @@ ROOMS = """
     bell              awaits
     pacing            awaits
     connections       awaits
+    outbox
     posting           awaits
     client            awaits
     lanes
@@ -124,6 +125,7 @@ FORBIDDEN = {
         *("connections", "posting", "httpx", "aiohttp"),
     },
     "posting": {"wire", "outcome", "record", "device", "config"},
+    "outbox": {"wire", "outcome", "record", "device", "config"},
     "wire": {"httpx", "aiohttp", "anyio", "asyncio"},
     "sandbox": {"errors", "wire", "device", "client", "config", "record", "outcome"},
     "errors": {"moe_bulk"},

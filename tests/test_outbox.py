@@ -1,0 +1,190 @@
+"""Requests that leave together: none is sent that was given up, came too late, or was answered before it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp.client_proto import ResponseHandler
+
+from moe_bulk.client import Client
+from moe_bulk.config import Credentials
+from moe_bulk.connections import Connector, UnderWay, attempt_under_way
+from moe_bulk.device import Device
+from moe_bulk.outbox import Outbox, Parcel
+from moe_bulk.posting import Fields, Poster
+from moe_bulk.record import Position, Record, Row
+from tests.servers import ACCEPTED, polite, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.connector import Connection
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
+
+SHORT = 0.1
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(ACCEPTED), ACCEPTED)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The connections are aiohttp's, so the loop is asyncio's."""
+    return "asyncio"
+
+
+class Line(asyncio.Transport):
+    """What was written to all of them, in order; one that is `broken` takes nothing."""
+
+    def __init__(self, written: list[bytes], *, broken: bool = False) -> None:
+        super().__init__()
+        self.broken = broken
+        self._written = written
+
+    def write(self, data: Any) -> None:  # noqa: D102  the parent's
+        if self.broken:
+            raise RuntimeError("it is broken")
+        self._written.append(data)
+
+    def is_closing(self) -> bool:  # noqa: D102  the parent's
+        return False
+
+    def close(self) -> None:  # noqa: D102  the parent's
+        self.broken = True
+
+
+def _connection(line: Line) -> Any:
+    """A connection as aiohttp's connector gives it."""
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    protocol.connection_made(line)
+    return SimpleNamespace(protocol=protocol, transport=line)
+
+
+async def _turn() -> None:
+    """Let the loop do what is due in this turn and the next."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+async def test_those_of_one_turn_leave_together_and_last() -> None:
+    """In the order of their coming, behind all that was waiting its turn; those of a later turn leave by themselves."""
+    written: list[bytes] = []
+    outbox, loop = Outbox(), asyncio.get_running_loop()
+
+    def put(name: bytes) -> None:
+        outbox.put(Parcel(_connection(Line(written)), name))
+        written.append(name + b" was put in")
+
+    for name in (b"a", b"b"):
+        loop.call_soon(put, name)
+    await _turn()
+    assert [b"a was put in", b"b was put in", b"a", b"b"] == written
+    put(b"c")
+    await _turn()
+    assert [b"c was put in", b"c"] == written[4:]
+
+
+async def test_one_that_was_given_up_is_not_sent() -> None:
+    """Those before and behind it are."""
+    written: list[bytes] = []
+    outbox = Outbox()
+    connections = [_connection(Line(written)) for _ in range(3)]
+    for name, connection in zip((b"a", b"b", b"c"), connections, strict=True):
+        outbox.put(Parcel(connection, name))
+    connections[1].protocol = connections[1].transport = None
+    await _turn()
+    assert [b"a", b"c"] == written
+
+
+@pytest.mark.parametrize(("left", "sent"), [(-0.001, []), (60.0, [b"a"])])
+async def test_nothing_is_sent_behind_the_timeout(left: float, sent: list[bytes]) -> None:
+    """By the time of the loop, at the moment when it would leave."""
+    written: list[bytes] = []
+    token = attempt_under_way.set(UnderWay(asyncio.get_running_loop().time() + left))
+    parcel = Parcel(_connection(Line(written)), b"a")
+    attempt_under_way.reset(token)
+    Outbox().put(parcel)
+    await _turn()
+    assert (sent, bool(sent)) == (written, parcel.sent)
+
+
+async def test_a_connection_that_fails_is_the_trouble_of_one() -> None:
+    """Whoever waits for its answer hears of it; those behind it are sent."""
+    written: list[bytes] = []
+    outbox = Outbox()
+    broken = _connection(Line(written, broken=True))
+    parcel = Parcel(broken, b"a")
+    outbox.put(parcel)
+    outbox.put(Parcel(_connection(Line(written)), b"b"))
+    with pytest.raises(RuntimeError, match="it is broken"):
+        await broken.protocol.read()
+    assert ([b"b"], False) == (written, parcel.sent)
+
+
+def _spoken(connection: Connection) -> None:
+    assert connection.protocol is not None
+    connection.protocol.data_received(ANSWER)
+
+
+def _closed(connection: Connection) -> None:
+    assert connection.transport is not None
+    connection.transport.close()
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize(
+    ("server_does", "said"), [(_spoken, "spoke before it was asked"), (_closed, "[Ss]erver disconnected")]
+)
+async def test_what_comes_in_between_is_no_answer(
+    server_does: Callable[[Connection], None],
+    said: str,
+    used: bool,  # noqa: FBT001  two cases
+) -> None:
+    """Between the moment when the connection was chosen and the one when the request leaves."""
+    happens = not used
+
+    class Late(aiohttp.TCPConnector):
+        async def connect(self, *args: Any) -> Connection:
+            connection = await super().connect(*args)
+            if happens:
+                asyncio.get_running_loop().call_soon(server_does, connection)
+            return connection
+
+    async with serving(polite) as server, aiohttp.ClientSession(connector=Late()) as session:
+        poster = Poster(session, server.url, Fields({}), None)
+        if used:
+            await (await poster.post(b"first")).read_into(bytearray(), 65536)
+            happens = True
+        with pytest.raises(aiohttp.ClientConnectionError, match=said):
+            await poster.post(b"second")
+        await asyncio.sleep(0.01)
+        assert [b"first"] * used == [each.body for each in server.requests]
+
+
+async def test_a_process_that_stood_still_before_its_request_left_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Within its timeout when the connection was chosen, but its slot in the window may have passed since."""
+    connect = Connector.connect
+    stands_still = False
+
+    async def chosen(self: Connector, *args: Any) -> Connection:
+        connection = await connect(self, *args)
+        if stands_still:
+            asyncio.get_running_loop().call_soon(time.sleep, 2 * SHORT)
+        return connection
+
+    monkeypatch.setattr(Connector, "connect", chosen)
+    record = Record(Row(Position("rows", 1, 0), {}), Device("user-1", "device-1", {"platform": "ANDROID"}))
+    async with serving(polite) as server:
+        credentials = Credentials("WORKSPACE", "KEY", base_url=server.url)
+        async with Client(credentials, SHORT, time.time) as client:
+            assert 200 == (await client.attempt(record)).http_status
+            stands_still = True
+            assert "timeout" == (await client.attempt(record)).error
+            await asyncio.sleep(0.1)
+        assert 1 == len(server.requests)
