@@ -243,7 +243,8 @@ class Client:
     def attempt(self, record: Record) -> Coroutine[None, None, Outcome]:
         """Send the record once and judge what comes back; whatever goes wrong on the way is an outcome, too.
 
-        Cancelling it, or its timeout, aborts the connection: what was not sent yet never will be.
+        Cancelling it, or its timeout, aborts the connection in the next turn of the loop: what was not sent by then
+        never will be.
         """
         # no coroutine of its own, for there is one for every record
         return self._carry(partial(self._deliver, record.device), Answer())

@@ -1,4 +1,4 @@
-"""Connections that giving up can abort, beneath httpx-aiohttp's transport."""
+"""Connections that giving up can abort, beneath `posting` and httpx-aiohttp's transport."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ NAMES_SECONDS = 10
 """How long a name's addresses are known; then a new connection asks again, for runs of days outlive them."""
 
 
-UNFIT = "the server closed the connection, or spoke before it was asked"
+NOT_FIT = "the server closed the connection, or spoke before it was asked"
+"""Said where a connection that was chosen carries no request after all."""
 
 
 def is_fit(protocol: aiohttp.client_proto.ResponseHandler) -> bool:
-    """False where aiohttp would take what came in meanwhile for the answer to the next request."""
+    """False where it ended, or something came in unasked: aiohttp would take that for the next request's answer."""
     return not protocol.should_close
 
 
@@ -54,7 +55,7 @@ class _Held(NamedTuple):
 
 
 class UnderWay:
-    """What the connector has to know of an attempt: by when it may send, by the loop's time; and what carried it."""
+    """What whoever sends has to know of an attempt: by when it may, in seconds of the loop's time; what carried it."""
 
     __slots__ = ("carriers", "deadline")
 
@@ -66,6 +67,10 @@ class UnderWay:
     def certificate(self) -> Mapping[str, Any]:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none, or no connection."""
         return next((held.transport.get_extra_info("peercert") or {} for held in reversed(self.carriers)), {})
+
+    def is_late(self, now: float) -> bool:
+        """True when nothing may be sent any more: its slot may have passed."""
+        return now > self.deadline
 
     def abort(self) -> None:
         """Reset its connections: what was not sent yet never will be."""
@@ -104,13 +109,13 @@ class Connector(aiohttp.TCPConnector):
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, list(traces), timeout)
         attempt = attempt_under_way.get(None)
-        if attempt is not None and asyncio.get_running_loop().time() > attempt.deadline:
-            # The process stood still on the way here. Nothing is sent behind the timeout: its slot may have passed.
+        if attempt is not None and attempt.is_late(asyncio.get_running_loop().time()):
+            # The process stood still on the way here.
             connection.close()
             raise TimeoutError
         if connection.transport is None or connection.protocol is None or not is_fit(connection.protocol):
             connection.close()
-            raise aiohttp.ClientConnectionError(UNFIT)
+            raise aiohttp.ClientConnectionError(NOT_FIT)
         if attempt is not None:
             opened = connection.transport.get_extra_info("socket")
             attempt.carriers.append(_Held(connection, connection.transport, opened))

@@ -304,7 +304,10 @@ class Engine:
     # -- one attempt, and what follows from it ---------------------------------------------------------------------
 
     async def _make_attempt(self, entry: Entry, slot: Slot, task: asyncio.Task[object] | None) -> None:
-        """Make an attempt, in `task`, which is the current one; no await stands between its slot and its sending."""
+        """Make an attempt, in `task`, which is the current one; no await stands between its slot and its first step.
+
+        Its request leaves later, once there is a connection, and with those of others: the slot counts from `taken` on.
+        """
         watcher = entry.sender.watcher
         if watcher is not None:
             watcher.sent(slot.taken, again=bool(entry.attempts))

@@ -37,7 +37,7 @@ class Permission:
         return self._clock.now()
 
     def slot(self, entry: Entry, now: float) -> Slot | None:
-        """The slot of a request that is sent this very moment, where it may be."""
+        """The slot of a request whose attempt begins this very moment, where it may be sent."""
         again = self._outage.send_at(now)
         if entry.sender.halted or again is None or again > now or (slot := self._pace.take(now)) is None:
             return None
@@ -49,7 +49,8 @@ class Permission:
     async def wait(self, entry: Entry) -> Slot | None:
         """Wait until the service is thought to be there, no pause is on and the window has room.
 
-        The slot is that of a request sent this very moment; None when the entry is not to be sent any more.
+        The slot is that of a request whose attempt begins this very moment; None when the entry is not to be sent any
+        more.
         """
         while not entry.sender.halted:
             now = self._clock.now()

@@ -1,9 +1,9 @@
 """A POST and its answer over a kept connection: what a request costs is mostly decided here.
 
 The address and the headers of our requests are the same each time, so they are made into bytes once; head and body
-leave in one write, and aiohttp's own parser reads the answer. Above its connections aiohttp builds a request, an answer
-and a task that writes for every POST, which costs more than all that the engine does for a record. What goes over the
-wire is the same: pinned by `tests/test_posting.py`.
+leave in one write, with those of other requests (`sending`), and aiohttp's own parser reads the answer. Above its
+connections aiohttp builds a request, an answer and a task that writes for every POST, which costs more than all that
+the engine does for a record. What goes over the wire is the same: pinned by `tests/test_posting.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from moe_bulk.connections import UNFIT
-from moe_bulk.outbox import Outbox, Parcel
+from moe_bulk.connections import NOT_FIT
+from moe_bulk.sending import PendingRequest, SendQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +120,7 @@ class Poster:
             proxy_headers=None if proxy is None else {**proxy.headers, "Host": address.host_port_subcomponent or ""},
         )
         self._connector = session.connector
-        self._outbox = Outbox()
+        self._queue = SendQueue()
         self._url = url
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_BODY]
@@ -145,13 +145,13 @@ class Poster:
     async def _exchange(self, connection: Connection, request: _Hidden) -> Reply:
         protocol = connection.protocol
         if protocol is None:
-            raise aiohttp.ClientConnectionError("the connection was closed before the request was sent")
-        parcel = Parcel(connection, request)
-        self._outbox.put(parcel)
+            raise aiohttp.ClientConnectionError(NOT_FIT)
+        pending = PendingRequest(connection, request)
+        self._queue.put(pending)
         for _ in range(1 + _MOST_PROVISIONAL):
             message, payload = await protocol.read()
-            if not parcel.sent:  # it came in between, and is no answer
-                raise aiohttp.ClientConnectionError(UNFIT)
+            if not pending.handed_over:  # what came in between is read before the exception that it led to
+                raise aiohttp.ClientConnectionError(NOT_FIT)
             if not _is_provisional(message.code):
                 return Reply(connection, message, payload, len(request))
         raise aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers")

@@ -223,7 +223,16 @@ async def test_a_connection_that_the_server_closed_meanwhile_is_left_alone() -> 
         assert (3, 3) == (server.connections, len(server.requests))
 
 
-async def test_an_answer_that_nobody_asked_for_is_no_answer() -> None:
+async def _record_again(client: Client) -> Outcome:
+    return await client.attempt(_record())
+
+
+async def _test_connection(client: Client) -> Outcome:
+    return await client.try_connection(Answer())
+
+
+@pytest.mark.parametrize("again", [_record_again, _test_connection])
+async def test_an_answer_that_nobody_asked_for_is_no_answer(again: Callable[[Client], Awaitable[Outcome]]) -> None:
     """A second answer to the first request must not be taken for the second one's: that would be a false acceptance."""
     said = asyncio.Event()
 
@@ -240,7 +249,7 @@ async def test_an_answer_that_nobody_asked_for_is_no_answer() -> None:
         assert Verdict.ACCEPTED is (await client.attempt(_record())).verdict
         await said.wait()
         await asyncio.sleep(0.01)
-        assert "connection lost" == _trouble(await client.attempt(_record()))
+        assert "connection lost" == _trouble(await again(client))
         assert 1 == len(server.requests)
 
 
@@ -385,7 +394,7 @@ async def test_connecting_is_part_of_the_timeout() -> None:
 
 
 async def test_what_a_stopped_process_had_not_sent_in_time_is_never_sent() -> None:
-    """It stood still just before it would have written the request: its slot in the window may have passed."""
+    """It stood still before a connection was chosen: its slot in the window may have passed."""
     async with serving(polite) as server, _entered(server.url, SHORT) as client:
         assert Verdict.ACCEPTED is (await client.attempt(_record())).verdict
         deliver = client._deliver

@@ -173,3 +173,22 @@ async def test_what_is_gone_can_be_aborted_all_the_same() -> None:
         await ended
         under_way.abort()
         await connector.close()
+
+
+async def test_no_connection_is_given_behind_the_timeout() -> None:
+    """Whatever is to be sent over it; the one that was opened is closed."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[str] = loop.create_future()
+
+    async def talk(peer: Peer) -> None:
+        ended.set_result(await peer.ending())
+
+    async with serving(talk) as server:
+        connector = connections.Connector(ssl.create_default_context())
+        token = connections.attempt_under_way.set(connections.UnderWay(loop.time() - 0.001))
+        request = aiohttp.ClientRequest("POST", URL(server.url), loop=loop)
+        with pytest.raises(TimeoutError):
+            await connector.connect(request, [], aiohttp.ClientTimeout())
+        connections.attempt_under_way.reset(token)
+        await ended
+        await connector.close()

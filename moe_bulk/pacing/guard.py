@@ -1,9 +1,9 @@
 """The proof that the limit holds: plain arithmetic that is told the time.
 
-A slot is taken when a request is sent and freed one window after its answer came. The server received the request
-somewhere between, at `t`, so its slot is held over all of [t, t + window]. All requests that the server received inside
-one window hold their slots at the moment of the last of them, and there are only `limit` slots. Latency, jitter and the
-server's clock do not enter.
+A slot is taken just before a request is sent and freed one window after its answer came. The server received the
+request somewhere between, at `t`, so its slot is held over all of [t, t + window]. All requests that the server
+received inside one window hold their slots at the moment of the last of them, and there are only `limit` slots.
+Latency, jitter and the server's clock do not enter.
 """
 
 from __future__ import annotations

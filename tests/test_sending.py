@@ -1,4 +1,4 @@
-"""Requests that leave together: none is sent that was given up, came too late, or was answered before it was sent."""
+"""Requests that leave together, and none of them where it must not any more."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from moe_bulk.client import Client
 from moe_bulk.config import Credentials
 from moe_bulk.connections import Connector, UnderWay, attempt_under_way
 from moe_bulk.device import Device
-from moe_bulk.outbox import Outbox, Parcel
 from moe_bulk.posting import Fields, Poster
 from moe_bulk.record import Position, Record, Row
+from moe_bulk.sending import PendingRequest, SendQueue
 from tests.servers import ACCEPTED, polite, serving
 
 if TYPE_CHECKING:
@@ -70,13 +70,13 @@ async def _turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_those_of_one_turn_leave_together_and_last() -> None:
-    """In the order of their coming, behind all that was waiting its turn; those of a later turn leave by themselves."""
+async def test_they_leave_together_in_the_order_of_their_coming() -> None:
+    """Behind what was due as the first of them came, and before what is due since; later ones leave by themselves."""
     written: list[bytes] = []
-    outbox, loop = Outbox(), asyncio.get_running_loop()
+    queue, loop = SendQueue(), asyncio.get_running_loop()
 
     def put(name: bytes) -> None:
-        outbox.put(Parcel(_connection(Line(written)), name))
+        queue.put(PendingRequest(_connection(Line(written)), name))
         written.append(name + b" was put in")
 
     for name in (b"a", b"b"):
@@ -84,20 +84,25 @@ async def test_those_of_one_turn_leave_together_and_last() -> None:
     await _turn()
     assert [b"a was put in", b"b was put in", b"a", b"b"] == written
     put(b"c")
+    loop.call_soon(written.append, b"due since")
+    put(b"d")
     await _turn()
-    assert [b"c was put in", b"c"] == written[4:]
+    assert [b"c was put in", b"d was put in", b"c", b"d", b"due since"] == written[4:]
 
 
-async def test_one_that_was_given_up_is_not_sent() -> None:
-    """Those before and behind it are."""
+async def test_one_whose_connection_is_gone_is_not_sent() -> None:
+    """Whoever waits hears of it from the connection; those before and behind it are sent."""
     written: list[bytes] = []
-    outbox = Outbox()
-    connections = [_connection(Line(written)) for _ in range(3)]
-    for name, connection in zip((b"a", b"b", b"c"), connections, strict=True):
-        outbox.put(Parcel(connection, name))
-    connections[1].protocol = connections[1].transport = None
+    queue = SendQueue()
+    connections = [_connection(Line(written)) for _ in range(4)]
+    for name, connection in zip((b"a", b"b", b"c", b"d"), connections, strict=True):
+        queue.put(PendingRequest(connection, name))
+    connections[1].transport = None
+    lost = connections[2].protocol
+    connections[2].protocol = None
     await _turn()
-    assert [b"a", b"c"] == written
+    assert [b"a", b"d"] == written
+    assert [None, None] == [connections[1].protocol.exception(), lost.exception()]
 
 
 @pytest.mark.parametrize(("left", "sent"), [(-0.001, []), (60.0, [b"a"])])
@@ -105,24 +110,42 @@ async def test_nothing_is_sent_behind_the_timeout(left: float, sent: list[bytes]
     """By the time of the loop, at the moment when it would leave."""
     written: list[bytes] = []
     token = attempt_under_way.set(UnderWay(asyncio.get_running_loop().time() + left))
-    parcel = Parcel(_connection(Line(written)), b"a")
+    pending = PendingRequest(_connection(Line(written)), b"a")
     attempt_under_way.reset(token)
-    Outbox().put(parcel)
+    SendQueue().put(pending)
     await _turn()
-    assert (sent, bool(sent)) == (written, parcel.sent)
+    assert (sent, bool(sent)) == (written, pending.handed_over)
+
+
+async def test_each_leaves_by_its_own_time() -> None:
+    """The process may stand still amid the sending, too."""
+    written: list[bytes] = []
+
+    class Slow(Line):
+        def write(self, data: Any) -> None:
+            super().write(data)
+            time.sleep(2 * SHORT)
+
+    queue = SendQueue()
+    queue.put(PendingRequest(_connection(Slow(written)), b"a"))
+    token = attempt_under_way.set(UnderWay(asyncio.get_running_loop().time() + SHORT))
+    queue.put(PendingRequest(_connection(Line(written)), b"b"))
+    attempt_under_way.reset(token)
+    await _turn()
+    assert [b"a"] == written
 
 
 async def test_a_connection_that_fails_is_the_trouble_of_one() -> None:
     """Whoever waits for its answer hears of it; those behind it are sent."""
     written: list[bytes] = []
-    outbox = Outbox()
+    queue = SendQueue()
     broken = _connection(Line(written, broken=True))
-    parcel = Parcel(broken, b"a")
-    outbox.put(parcel)
-    outbox.put(Parcel(_connection(Line(written)), b"b"))
+    pending = PendingRequest(broken, b"a")
+    queue.put(pending)
+    queue.put(PendingRequest(_connection(Line(written)), b"b"))
     with pytest.raises(RuntimeError, match="it is broken"):
         await broken.protocol.read()
-    assert ([b"b"], False) == (written, parcel.sent)
+    assert ([b"b"], False) == (written, pending.handed_over)
 
 
 def _spoken(connection: Connection) -> None:
@@ -137,7 +160,9 @@ def _closed(connection: Connection) -> None:
 
 @pytest.mark.parametrize("used", [True, False])
 @pytest.mark.parametrize(
-    ("server_does", "said"), [(_spoken, "spoke before it was asked"), (_closed, "[Ss]erver disconnected")]
+    ("server_does", "said"),
+    # of the end of a connection the loop hears behind the sending: it is lost as any other
+    [(_spoken, "spoke before it was asked"), (_closed, "[Ss]erver disconnected")],
 )
 async def test_what_comes_in_between_is_no_answer(
     server_does: Callable[[Connection], None],
@@ -163,6 +188,29 @@ async def test_what_comes_in_between_is_no_answer(
             await poster.post(b"second")
         await asyncio.sleep(0.01)
         assert [b"first"] * used == [each.body for each in server.requests]
+
+
+async def test_a_request_that_is_cancelled_as_it_waits_takes_its_connection_with_it() -> None:
+    """It may leave all the same, as if it had been cancelled a moment later; no other one meets its answer."""
+    cancel: list[Callable[[], object]] = []
+
+    class Late(aiohttp.TCPConnector):
+        async def connect(self, *args: Any) -> Connection:
+            connection = await super().connect(*args)
+            while cancel:
+                asyncio.get_running_loop().call_soon(cancel.pop())
+            return connection
+
+    async with serving(polite) as server, aiohttp.ClientSession(connector=Late()) as session:
+        poster = Poster(session, server.url, Fields({}), None)
+        task = asyncio.ensure_future(poster.post(b"first"))
+        cancel.append(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        reply = await poster.post(b"second")
+        await reply.read_into(bytearray(), 65536)
+        assert 200 == reply.status
+        assert 2 == server.connections
 
 
 async def test_a_process_that_stood_still_before_its_request_left_sends_nothing(
