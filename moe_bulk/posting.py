@@ -93,6 +93,8 @@ class Reply:
         A server may refuse a request that it has not read. How much of it TLS keeps back is not told, so that a refusal
         of what does not fit into a socket at once is taken for such a one.
         """
+        if transport.is_closing():  # asyncio's over TLS knows no buffer any more
+            return False
         unread = transport.get_write_buffer_size() or (self._sent > _AT_ONCE and self.status // 100 != 2)
         return self.status >= 200 and not unread
 

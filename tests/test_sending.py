@@ -90,6 +90,40 @@ async def test_they_leave_together_in_the_order_of_their_coming() -> None:
     assert [b"c was put in", b"d was put in", b"c", b"d", b"due since"] == written[4:]
 
 
+async def test_one_that_comes_amid_the_sending_leaves_by_itself() -> None:
+    """None is forgotten, and none is sent twice."""
+    written: list[bytes] = []
+    queue = SendQueue()
+
+    class Busy(Line):
+        def write(self, data: Any) -> None:
+            super().write(data)
+            queue.put(PendingRequest(_connection(Line(written)), b"c"))
+
+    queue.put(PendingRequest(_connection(Busy(written)), b"a"))
+    queue.put(PendingRequest(_connection(Line(written)), b"b"))
+    await _turn()
+    await _turn()
+    assert [b"a", b"b", b"c"] == written
+
+
+async def test_an_interrupt_amid_the_sending_leaves_no_queue_that_is_stuck() -> None:
+    """A program may catch it and go on."""
+    written: list[bytes] = []
+
+    class Interrupted(Line):
+        def write(self, data: Any) -> None:
+            raise KeyboardInterrupt
+
+    queue = SendQueue()
+    queue.put(PendingRequest(_connection(Interrupted(written)), b"a"))
+    with pytest.raises(KeyboardInterrupt):
+        queue._send()
+    queue.put(PendingRequest(_connection(Line(written)), b"b"))
+    await _turn()
+    assert [b"b"] == written
+
+
 async def test_one_whose_connection_is_gone_is_not_sent() -> None:
     """Whoever waits hears of it from the connection; those before and behind it are sent."""
     written: list[bytes] = []
