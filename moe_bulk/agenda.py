@@ -106,7 +106,7 @@ class Entry(Ticket):
 
     def tried(self, attempt: Attempt) -> None:
         """Note an attempt that is over."""
-        self.attempts = (*self.attempts[1 - ATTEMPTS_KEPT :], attempt)
+        self.attempts = (*self.attempts[1 - ATTEMPTS_KEPT :], attempt) if self.attempts else (attempt,)
 
     def result(self, status: Status, outcome: Outcome, settled_at: float) -> Result:
         """The last word on the record's row; `settled_at` is epoch seconds."""

@@ -17,12 +17,12 @@ from moe_bulk.agenda import Agenda, Entry
 from moe_bulk.bell import Bell
 from moe_bulk.channel import Channel
 from moe_bulk.errors import Interrupted
-from moe_bulk.flights import ABORTED, Flights
+from moe_bulk.flights import Flights
 from moe_bulk.gate import Gate
-from moe_bulk.outcome import Attempt, Outcome, Status, Verdict
+from moe_bulk.landing import Landing
+from moe_bulk.outcome import Outcome, Status, Verdict
 from moe_bulk.permission import STOOD_STILL_SECONDS, Permission
-from moe_bulk.record import new_tuple
-from moe_bulk.retry import Policy, Settle, Wait
+from moe_bulk.together import Together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from moe_bulk.agenda import Screen, Watcher
     from moe_bulk.clock import Clock
     from moe_bulk.errors import MoeBulkError, RunStopped
+    from moe_bulk.landing import Landed
     from moe_bulk.pacing import Pace, Slot
     from moe_bulk.record import Record
+    from moe_bulk.retry import Policy
     from moe_bulk.users import Users
 
 DRAIN_SECONDS = 8.0
@@ -79,9 +81,14 @@ class Engine:
         """True while whoever stands at the gate waits for an entry."""
         self._permission = Permission(pace, policy.outage, clock)
         self._over = self._permission.over
+        self._landing = Landing(pace, policy, users, self.agenda, clock)
+        self._accepted: Together[Landed] = Together(self._take_in)
+        """Attempts that ended in an acceptance, as nearly all do, and are not taken in yet."""
         self._error: RunStopped | None = None
         self.bug: Exception | None = None
         """What ended a task of the engine that nothing should have ended; whoever waits here is cancelled for it."""
+        self._broken = asyncio.Event()
+        """Set where a bug showed outside of all tasks."""
         self._stack = AsyncExitStack()
 
     # -- its life --------------------------------------------------------------------------------------------------
@@ -90,6 +97,7 @@ class Engine:
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.push_async_exit(self._close)
         self._tasks.start_soon(self._watch_the_clock)
+        self._tasks.start_soon(self._watch_for_bugs)
         return self
 
     async def __aexit__(
@@ -127,10 +135,10 @@ class Engine:
 
         What takes longer than `DRAIN_SECONDS` is aborted.
         """
+        self._accepted.do_now()  # they came in before
         channel.halt(error)
         self.agenda.withdraw(channel)
-        self._queued.ring()
-        self._over.ring()
+        self._ring()
         if channel.on_their_way:
             # A timer, no task: this may be called from a signal's handler, where there is no task to start one from.
             asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._flights.abort, channel)
@@ -210,6 +218,12 @@ class Engine:
             if now - before > 1 + STOOD_STILL_SECONDS:
                 self._flights.abort()
             self._pace.tick(now)
+
+    async def _watch_for_bugs(self) -> None:
+        """End the engine for a bug that showed outside of all tasks."""
+        await self._broken.wait()
+        if self.bug is not None:
+            raise self.bug
 
     # -- the gate: which record, and when --------------------------------------------------------------------------
 
@@ -312,41 +326,28 @@ class Engine:
         if watcher is not None:
             watcher.sent(slot.taken, again=bool(entry.attempts))
         outcome = await self._flights.carry(entry, self._attempt(entry.record), task)
-        now = self._clock.now()
-        self._pace.answered(slot, outcome, now)
-        if outcome.http_status is None:
-            self._users.given_up(entry.cell, slot.taken, now)
+        landed = entry, slot, outcome, self._clock.now()
+        if outcome.verdict is Verdict.ACCEPTED and outcome.remaining != 0 and not entry.sender.halted:
+            self._accepted.put(landed)
         else:
-            self._users.answered(entry.cell, now)
-        taken = slot.taken
-        fields = (self._clock.epoch(taken), taken, (now - taken) * 1000, outcome.http_status, outcome.error)
-        attempt = new_tuple(Attempt, fields)
-        entry.tried(attempt)
-        if watcher is not None:
-            watcher.answered(attempt)
-        self._judge(entry, outcome, now)
+            self._accepted.do_now()  # what comes of an outcome depends on those before it
+            if (error := self._landing.judge(landed)) is not None:
+                self.stop(error)
+            self._ring()
         self._idle += 1
+
+    def _take_in(self, accepted: list[Landed]) -> None:
+        try:
+            self._landing.take_in(accepted)
+        except Exception as error:  # noqa: BLE001  a bug, and no task of its own that it could end
+            self.bug = self.bug or error
+            self._broken.set()
+        self._ring()
+
+    def _ring(self) -> None:
+        """Let all look again who wait for an entry, for a slot, or for the end of what is on its way."""
         self._queued.ring()
         self._over.ring()
-
-    def _judge(self, entry: Entry, outcome: Outcome, now: float) -> None:
-        if outcome is ABORTED and entry.sender.halted:  # our own doing: it says nothing about the service
-            self._policy.outage.withdrawn(entry, now)
-            self.agenda.done(entry)
-            return
-        decision = self._policy.decide(entry, outcome, entry.trials, now)
-        if entry.sender.halted and outcome.verdict not in (Verdict.ACCEPTED, Verdict.REJECTED):
-            self.agenda.done(entry)  # being stopped is no failure of the record: it stays unsettled
-            return
-        if isinstance(decision, Settle):
-            if (screen := entry.sender.screen) is not None:
-                screen.settled(entry, decision.status)
-            self.agenda.done(entry)
-            entry.sender.settled(entry.result(decision.status, outcome, self._clock.epoch(now)))
-        elif isinstance(decision, Wait):
-            self.agenda.again(entry, now + decision.seconds)
-        else:
-            self.stop(decision.error)
 
     def _tell_of_room(self) -> None:
         """Let all channels look again: one of them may have waited for room in the lanes, which all share."""

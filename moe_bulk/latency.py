@@ -24,9 +24,9 @@ class Latency:
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
 
-    def add(self, ms: float) -> None:
-        """Count one answer."""
-        self._buckets[self._bucket(ms)] += 1
+    def add(self, *times: float) -> None:
+        """Count answers by the milliseconds that they took."""
+        self._buckets.update(map(self._bucket, times))
 
     def percentile(self, share: float) -> float | None:
         """The latency that this share of the answers did not exceed, in milliseconds; None without answers."""

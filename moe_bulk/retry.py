@@ -15,7 +15,7 @@ from moe_bulk.errors import AGAIN, AccountRefused, CredentialsRejected, Destinat
 from moe_bulk.outcome import Outcome, Status, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from moe_bulk.config import Retry
 
@@ -91,7 +91,6 @@ class Stop:
 Decision = Settle | Wait | Stop
 
 _ACCEPTED = Settle(Status.ACCEPTED)
-"""Made once: it is what nearly all attempts lead to."""
 
 
 class Outage:
@@ -122,9 +121,9 @@ class Outage:
         """True while it is worth finding out whether others fail, too."""
         return self._in_a_row >= SUSPICIOUS or self.declared_at is not None
 
-    def alive(self) -> None:
-        """A record was accepted or refused for its own sake: the service is there."""
-        self.lives += 1
+    def alive(self, records: int = 1) -> None:
+        """So many records were accepted, or refused for their own sake: the service is there."""
+        self.lives += records
         if not self._in_a_row:
             return  # nobody failed since the last sign of life
         self._in_a_row = 0
@@ -192,16 +191,24 @@ class Policy:
 
     def decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         """Judge one outcome of `record` (any value that tells records apart) and keep `trials` up to date."""
-        if outcome.verdict is Verdict.ACCEPTED:  # nearly always
-            trials.tries += 1
-            self._doomed.clear()
-            self.outage.alive()
+        if outcome.verdict is Verdict.ACCEPTED:
+            self._accepted([trials])
             return _ACCEPTED
         decision = self._decide(record, outcome, trials, now)
         # Whatever ends an outage has ended it by now; a stop for another reason tells more.
         if self.outage.over_limit(now) and not isinstance(decision, Stop):
             return Stop(self._expired())
         return decision
+
+    def accepted(self, records: Sequence[tuple[Hashable, Outcome, Trials, float]]) -> None:
+        """As `decide` on each, for acceptances that nothing else came between; all of them are settled."""
+        self._accepted([trials for _, _, trials, _ in records])
+
+    def _accepted(self, records: Sequence[Trials]) -> None:
+        for trials in records:
+            trials.tries += 1
+        self._doomed.clear()
+        self.outage.alive(len(records))
 
     def _decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         """What follows from anything but an acceptance."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from moe_bulk.record import Record
     from moe_bulk.rundir import RunFolder
     from moe_bulk.standing import Job, Standing
-    from moe_bulk.tally import Summary
+    from moe_bulk.tally import Summary, Tally
 
 SYNC_SECONDS = 1.0
 """How often what was written is made safe from a power cut."""
@@ -38,7 +38,9 @@ class Run:
     """Everything about one run that is written down. It also watches the run's requests, for their number and times."""
 
     def __init__(self, folder: RunFolder, job: Job, standing: Standing) -> None:
-        self.tally = standing.tally
+        self._tally = standing.tally
+        self._events: list[float | Attempt] = []
+        """What `sent` and `answered` were told since the tally was last looked at, in the order of its happening."""
         self.summary: Summary | None = None
         self.warnings: list[str] = []
         self._folder = folder
@@ -57,7 +59,7 @@ class Run:
         self.settled_at: float | None = None
         """When this session last settled a row, epoch seconds."""
         self._synced = self._journal.results.written
-        self._told = self.tally.requests
+        self._told = self._tally.requests
         """As many requests as there had been when it was saved."""
         self._saving = threading.Lock()
         self._ending = threading.Lock()
@@ -80,6 +82,13 @@ class Run:
         return self._job.run_id(self._started_at)
 
     @property
+    def tally(self) -> Tally:
+        """The run's numbers, up to this moment."""
+        events, self._events = self._events, []
+        self._tally.note(events)
+        return self._tally
+
+    @property
     def pauses(self) -> int:
         """How often everybody had to wait, in all sessions so far."""
         return self._pauses_before + self._job.pauses()
@@ -91,15 +100,17 @@ class Run:
 
     def sent(self, at: float, *, again: bool) -> None:
         """A request leaves at boot-clock second `at`."""
-        self.tally.sent(at)
-        self.tally.timeline.sent(at, again=again)
-        if again:
-            self.tally.retried()
+        if not again:
+            self._events.append(at)
+            return
+        tally = self.tally
+        tally.sent(at)
+        tally.retried()
+        tally.timeline.sent(at, again=True)
 
     def answered(self, attempt: Attempt) -> None:
         """It is over."""
-        self.tally.answered(attempt.ms, ok=attempt.error is None)
-        self.tally.timeline.answered(attempt)
+        self._events.append(attempt)
 
     def judge(self, batch: Batch) -> Batch:
         """What rows that were read are from now on: unsent, where their user has too many devices.
@@ -113,7 +124,7 @@ class Run:
         if isinstance(made, Position):
             self._settled.skip(made)
         else:
-            self.tally.read()
+            self._tally.read()
             self._settled.take_in(made.row.position)
 
     def record(self, batch: Sequence[Result]) -> None:

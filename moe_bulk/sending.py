@@ -1,7 +1,6 @@
 """Requests that become ready at nearly the same time leave together, one callback of the event loop later.
 
-To send leads through TLS and the kernel, which push the rest of the program out of the processor's caches. Where
-requests leave one behind the other, that is paid once for all of them.
+What that is good for is said in `together`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from moe_bulk.connections import NOT_FIT, attempt_under_way, is_fit
+from moe_bulk.together import Together
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -52,20 +52,14 @@ class PendingRequest:
             protocol.set_exception(error)
 
 
-class SendQueue:
-    """Requests that leave in one go, when all callbacks have run that were due as the first of them came."""
+class SendQueue(Together[PendingRequest]):
+    """Requests that leave in one go."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pending: list[PendingRequest] = []
+        super().__init__(_send_all)
 
-    def put(self, request: PendingRequest) -> None:
-        """Send it with those that wait already, behind them; never within this call."""
-        if not self._pending:
-            self._loop.call_soon(self._send)
-        self._pending.append(request)
 
-    def _send(self) -> None:
-        pending, self._pending = self._pending, []
-        for request in pending:
-            request.send(self._loop.time())
+def _send_all(pending: list[PendingRequest]) -> None:
+    loop = asyncio.get_running_loop()
+    for request in pending:
+        request.send(loop.time())

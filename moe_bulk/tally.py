@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict, cast
 
 from moe_bulk.amounts import counted
+from moe_bulk.busiest import Busiest, Span
 from moe_bulk.causes import Causes, Failures, shown
 from moe_bulk.latency import Latency
-from moe_bulk.outcome import FAILED, FORMAT, Status, rounded
+from moe_bulk.outcome import FAILED, FORMAT, Attempt, Status, rounded
 from moe_bulk.timeline import Timeline
 from moe_bulk.usage import used
 
@@ -74,52 +76,6 @@ class Summary(TypedDict):
     """How many files or other sources the rows came from."""
 
 
-class Busiest:
-    """The window of `per` seconds, wherever it starts, that held the most requests; it holds one window's times."""
-
-    def __init__(self, per: float, count: int = 0, at: float | None = None) -> None:
-        self.count = count
-        self.at = at
-        self._per = per
-        self.recent: deque[float] = deque()
-
-    def add(self, at: float) -> None:
-        """Count a request sent at `at` seconds; those before it that claim to be later were sent at `at`, too."""
-        recent = self.recent
-        if recent and at < recent[-1]:
-            self.recent = recent = deque(min(each, at) for each in recent)
-            self.at = min(self.at or 0.0, at)
-        recent.append(at)
-        while at - recent[0] >= self._per:
-            recent.popleft()
-        if len(recent) > self.count:
-            self.count, self.at = len(recent), recent[0]
-
-
-@dataclass(slots=True)
-class _Span:
-    """One session's requests, in boot-clock seconds, and the limit's `pace` in requests a second."""
-
-    pace: float
-    requests: int = 0
-    first: float = 0.0
-    last: float = 0.0
-
-    def add(self, at: float) -> None:
-        if at < self.first or not self.requests:
-            self.first = at
-        self.last = max(self.last, at)
-        self.requests += 1
-
-    @property
-    def gaps(self) -> int:
-        return max(0, self.requests - 1)
-
-    @property
-    def possible(self) -> float:
-        return (self.last - self.first) * self.pace
-
-
 class Tally:
     """The numbers of one run, while it goes on and at its end, over all its sessions.
 
@@ -144,19 +100,19 @@ class Tally:
         self._rows = 0
         self._statuses: Counter[Status] = Counter()
         self.causes = Causes()
-        self._span = _Span(limit / per)
-        self._last_span = _Span(limit / per)
+        self._span = Span(limit / per)
+        self._last_span = Span(limit / per)
         self._gaps, self._possible = 0, 0.0
 
     def read(self, rows: int = 1) -> None:
         """Count rows that were read."""
         self._rows += rows
 
-    def sent(self, at: float) -> None:
-        """Count a request that left at `at` (boot-clock seconds, never going back)."""
-        self.requests += 1
-        self.busiest.add(at)
-        self._span.add(at)
+    def sent(self, *times: float) -> None:
+        """Count requests by when they left (boot-clock seconds, never going back)."""
+        self.requests += len(times)
+        self.busiest.add(*times)
+        self._span.add(*times)
 
     def answered(self, ms: float, *, ok: bool) -> None:
         """Count the end of a request; `ok` where a complete answer came. Only those tell how long answers take."""
@@ -168,6 +124,23 @@ class Tally:
     def retried(self) -> None:
         """Count a request that was not its record's first."""
         self.retries += 1
+
+    def note(self, events: Iterable[float | Attempt]) -> None:
+        """Count what happened, in its order: a record's first request left at that boot-clock second, or one is over.
+
+        Many at once, for this is done for every row, and code that does one thing runs several times as fast.
+        """
+        for kind, alike in groupby(events, type):
+            if kind is Attempt:
+                attempts = cast("list[Attempt]", list(alike))
+                whole = [rounded(attempt.ms, 1e3) for attempt in attempts if attempt.error is None]
+                self.latency.add(*whole)
+                self.unanswered += len(attempts) - len(whole)
+                self.timeline.answered(*attempts)
+            else:
+                times = cast("list[float]", list(alike))
+                self.sent(*times)
+                self.timeline.sent(*times)
 
     def settled(self, *results: Result) -> None:
         """Count the last words on some rows."""
@@ -253,7 +226,7 @@ class Tally:
         self._statuses.update({Status(name): count for name, count in state["statuses"].items()})
         self._rows = self.settled_rows
         self.causes = Causes.restored(state["causes"])
-        self._gaps, self._possible, self._last_span = state["gaps"], state["possible"], _Span(**state["span"])
+        self._gaps, self._possible, self._last_span = state["gaps"], state["possible"], Span(**state["span"])
         busiest = state["busiest"]
         if self.causes.rows != self.failed_rows or self.retries > self.requests:
             raise ValueError("the numbers of the tally contradict each other")

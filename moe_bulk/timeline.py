@@ -84,7 +84,7 @@ class Timeline:
     that sessions with days between them are told as finely as if they had followed each other.
 
     >>> timeline = Timeline(10_000, 60.0)
-    >>> timeline.sent(12.3, again=False)
+    >>> timeline.sent(12.3)
     >>> [(each.at, each.requests) for each in timeline.bins()]
     [(12.25, 1)]
     """
@@ -100,26 +100,27 @@ class Timeline:
         self._index: int | None = None
         self._end = -math.inf
 
-    def sent(self, at: float, *, again: bool) -> None:
-        """A request left at boot-clock second `at`, which never goes back."""
-        if at >= self._end:
-            self._turn(at)
-        self._bin.requests += 1
-        if again:
-            self._bin.retries += 1
+    def sent(self, *times: float, again: bool = False) -> None:
+        """Requests left at these boot-clock seconds, which never go back."""
+        for at in times:
+            if at >= self._end:
+                self._turn(at)
+            self._bin.requests += 1
+            self._bin.retries += again
 
-    def answered(self, attempt: Attempt) -> None:
-        """A request is over."""
-        ms = attempt.ms
-        at = attempt.at + ms / 1000
-        if at >= self._end:
-            self._turn(at)
-        if attempt.http_status != 200:
-            _count_answer(self._bin, attempt)
-            return
-        # the same in few steps: this is done for every row
-        latencies, step = self._bin.latencies, int(_log(ms * 1000 + 1) / _GROWTH)
-        latencies[step] = latencies.get(step, 0) + 1
+    def answered(self, *attempts: Attempt) -> None:
+        """Requests are over."""
+        for attempt in attempts:
+            _, at, ms, http_status, _ = attempt
+            at += ms / 1000
+            if at >= self._end:
+                self._turn(at)
+            if http_status != 200:
+                _count_answer(self._bin, attempt)
+                continue
+            # the same in few steps: this is done for every row
+            latencies, step = self._bin.latencies, int(_log(ms * 1000 + 1) / _GROWTH)
+            latencies[step] = latencies.get(step, 0) + 1
 
     def waited(self, at: float, seconds: float, why: Waiting) -> None:
         """Everybody waited, for so many seconds until boot-clock second `at`."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from moe_bulk.engine import Engine
     from moe_bulk.intake import Intake
     from moe_bulk.run import Run
-    from moe_bulk.tally import Summary
+    from moe_bulk.tally import Summary, Tally
 
 
 class PaceView(Protocol):
@@ -44,7 +44,6 @@ class RunView:
     """One run while it goes on, for those who show it; nothing here can be changed."""
 
     def __init__(self, run: Run, intake: Intake, engine: Engine, pace: PaceView) -> None:
-        self.tally = run.tally
         self.folder: Path = run.folder
         self.moved_to = run.moved_to
         """Where an earlier run in this folder went, if there was one."""
@@ -56,6 +55,11 @@ class RunView:
         self._intake = intake
         self._engine = engine
         self._pace = pace
+
+    @property
+    def tally(self) -> Tally:
+        """The run's numbers, up to this moment."""
+        return self._run.tally
 
     @property
     def summary(self) -> Summary | None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from moe_bulk.config import Rate, Retry
 from moe_bulk.errors import RunStopped
-from moe_bulk.outcome import Outcome, Verdict
-from moe_bulk.retry import Decision, Policy, Wait
+from moe_bulk.outcome import Outcome, Status, Verdict
+from moe_bulk.retry import Decision, Policy, Settle, Wait
 from tests.builders import (
     ACCEPTED,
     BROKEN,
@@ -33,7 +33,7 @@ from tests.builders import (
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from moe_bulk.outcome import Result
     from moe_bulk.record import Record
@@ -275,10 +275,29 @@ class Watched(Policy):
         """Decide as ever."""
         before = self.outage.declared
         decision = super().decide(record, outcome, trials, now)
-        number = record.record.position.line  # type: ignore[attr-defined]  # an agenda's entry
-        declared = (before, self.outage.declared)
-        self.judged.append(Judged(number, now, outcome, trials.tries, trials.free, trials.to_blame, declared, decision))
+        self._note(record, outcome, trials, now, (before, self.outage.declared), decision)
         return decision
+
+    def accepted(self, records: Sequence[tuple[Hashable, Outcome, Trials, float]]) -> None:
+        """Take in as ever."""
+        before = self.outage.declared
+        super().accepted(records)
+        for accepted, outcome, trials, now in records:
+            declared = (before, self.outage.declared)
+            self._note(accepted, outcome, trials, now, declared, Settle(Status.ACCEPTED))
+            before = self.outage.declared
+
+    def _note(
+        self,
+        record: Hashable,
+        outcome: Outcome,
+        trials: Trials,
+        now: float,
+        declared: tuple[bool, bool],
+        decision: Decision,
+    ) -> None:
+        number = record.record.position.line  # type: ignore[attr-defined]  # an agenda's entry
+        self.judged.append(Judged(number, now, outcome, trials.tries, trials.free, trials.to_blame, declared, decision))
 
 
 @dataclass

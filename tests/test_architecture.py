@@ -41,6 +41,7 @@ ROOMS = """
     fingerprint
     sources
     bell              awaits
+    together
     pacing            awaits
     connections       awaits
     sending
@@ -53,6 +54,7 @@ ROOMS = """
     gate              awaits
     flights           awaits
     permission        awaits
+    landing
     engine            awaits
     waiting
     deadletter
@@ -61,6 +63,7 @@ ROOMS = """
     causes
     latency
     timeline
+    busiest
     usage
     tally
     recount

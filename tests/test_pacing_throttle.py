@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moe_bulk.config import Rate
 from moe_bulk.outcome import Outcome, Verdict
@@ -204,3 +206,31 @@ def test_what_was_got_is_at_least_the_floor() -> None:
     for second in range(100, 200):
         throttle.note(throttled(), second, second)
     assert 0.1 == pytest.approx(throttle.share(throttle.paused_until + 0.1), abs=0.001)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ACCEPTED] * 6 + [throttled(2.0), throttled(30.0), BROKEN, SILENCE]),
+            st.sampled_from([0.0, 0.01, 0.5, 3.0, 20.0]),
+            st.sampled_from([0.0, 0.2, 5.0]),
+        ),
+        max_size=150,
+    )
+)
+def test_acceptances_are_taken_in_together_as_one_by_one(answers: list[tuple[Outcome, float, float]]) -> None:
+    """Whatever came between them: pauses, share and all that later ones depend on are the same."""
+    single, many, now = Throttle(Rate(60, 10.0)), Throttle(Rate(60, 10.0)), 100.0
+    accepted: list[tuple[float, float]] = []
+    for outcome, gap, took in answers:
+        now += gap
+        single.note(outcome, now - took, now)
+        if outcome is ACCEPTED:
+            accepted.append((now - took, now))
+        else:
+            many.note_accepted(accepted)
+            many.note(outcome, now - took, now)
+            accepted = []
+    many.note_accepted(accepted)
+    first, second = ({**vars(each), "_got": vars(each._got)} for each in (single, many))
+    assert first == second

@@ -118,7 +118,7 @@ async def test_an_interrupt_amid_the_sending_leaves_no_queue_that_is_stuck() -> 
     queue = SendQueue()
     queue.put(PendingRequest(_connection(Interrupted(written)), b"a"))
     with pytest.raises(KeyboardInterrupt):
-        queue._send()
+        queue.do_now()
     queue.put(PendingRequest(_connection(Line(written)), b"b"))
     await _turn()
     assert [b"b"] == written

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_bulk.busiest import Busiest
 from moe_bulk.latency import Latency
 from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Result, Status
 from moe_bulk.record import Position, Row
-from moe_bulk.tally import Busiest, Summary, Tally, lines
+from moe_bulk.tally import Summary, Tally, lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from moe_bulk.pacing.guard import WindowGuard
 from moe_bulk.pacing.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from moe_bulk.config import Rate
     from moe_bulk.outcome import Attempt, Outcome
@@ -104,6 +104,13 @@ class Pace:
         if now < self.throttle.paused_until:
             return None
         return self.guard.take(now, 1.0 / self.throttle.share(now))
+
+    def accepted(self, slots: Collection[tuple[Slot, float]]) -> None:
+        """The attempts that hold these slots ended in acceptances, which ask for nothing, at these moments."""
+        answered = self.guard.answered
+        for slot, now in slots:
+            answered(slot, now)
+        self.throttle.note_accepted([(slot.taken, now) for slot, now in slots])
 
     def answered(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """The attempt that holds `slot` is over; `outcome` says whether an answer came and what it asks for."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from moe_bulk.config import Rate
 from moe_bulk.outcome import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from moe_bulk.outcome import Outcome
 
 ANSWERS_WATCHED = 50
@@ -67,14 +70,27 @@ class Throttle:
         self._got.note(0 if throttled else 1, now, self.paused_until)
         if throttled or used_up:
             self._asked_until = max(self._asked_until, now + _asked(outcome))
+        self._heed(sent, now, throttled=throttled, used_up=used_up)
+
+    def note_accepted(self, answers: Collection[tuple[float, float]]) -> None:
+        """Take in acceptances that ask for nothing, by when they were sent and when they came: as `note` of each."""
+        for _, now in answers:
+            self._got.note(1, now, self.paused_until)
+        if not self._throttled and not self.pauses:  # nearly always
+            self._answers.extend(repeat(object=False, times=len(answers)))
+            return
+        for sent, now in answers:
+            self._heed(sent, now, throttled=False)
+
+    def _heed(self, sent: float, now: float, *, throttled: bool, used_up: bool = False) -> None:
         if sent > self._paused_at:
-            self._watch(throttled)
+            self._watch(throttled=throttled)
             if used_up or (throttled and self._many()):
                 self._pause(now)
         elif now < self.paused_until:
             self.paused_until = max(self.paused_until, self._asked_until)
 
-    def _watch(self, throttled: bool) -> None:  # noqa: FBT001  one bit a deque
+    def _watch(self, *, throttled: bool) -> None:
         answers = self._answers
         if len(answers) == ANSWERS_WATCHED:
             self._throttled -= answers[0]
