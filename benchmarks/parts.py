@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 from by_hand import bodies
-from machine import peak_memory, pin
+from machine import few_collections, peak_memory, pin
 from measure import ASYNCIO, UVLOOP, Measured, Stopwatch
 from records import API_KEY, REFUSED, WORKSPACE
 
@@ -194,6 +194,7 @@ def main() -> None:
     """Do the part that stands on standard input."""
     part = Part(**json.loads(sys.stdin.read()))
     pin(part.core)
+    few_collections()
     new_loop = import_module("uvloop").new_event_loop if part.loop == UVLOOP else asyncio.new_event_loop
     gc.collect()
     with (

@@ -1,8 +1,9 @@
-"""The event loop of the command line: uvloop where it is installed, asyncio's own where it is not."""
+"""How a command's process runs: its event loop, and how often Python looks for garbage."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 
 import pytest
@@ -24,3 +25,21 @@ def test_without_it_the_loop_is_asyncio_s_own(monkeypatch: pytest.MonkeyPatch) -
     """It is an extra: nobody has to have it."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert issubclass(loop.run(_which()), asyncio.SelectorEventLoop)
+
+
+async def _collecting() -> tuple[tuple[int, int, int], bool]:
+    return gc.get_threshold(), gc.get_freeze_count() > 0
+
+
+async def _failing() -> None:
+    raise LookupError
+
+
+def test_collections_are_few_while_a_command_runs() -> None:
+    """And as many as ever behind it, whatever it ends in: a test or a program may call a command in its process."""
+    before = gc.get_threshold(), gc.get_freeze_count()
+    assert ((loop.YOUNG_OBJECTS, *before[0][1:]), True) == loop.run(_collecting())
+    assert before == (gc.get_threshold(), gc.get_freeze_count())
+    with pytest.raises(LookupError):
+        loop.run(_failing())
+    assert before == (gc.get_threshold(), gc.get_freeze_count())
