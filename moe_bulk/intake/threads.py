@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
+
+from moe_bulk.intake.thread import OwnThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -15,15 +17,13 @@ if TYPE_CHECKING:
     from moe_bulk.intake.reading import Batch
     from moe_bulk.settled import Settled
 
-T = TypeVar("T")
-
 
 class InThreads:
     """`files`, to be awaited. A thread goes on when the task that waits for it is cancelled: closing waits for it."""
 
     def __init__(self, files: FromFiles) -> None:
         self._files = files
-        self._busy = threading.Lock()
+        self._thread = OwnThread("moe_bulk rows")
         self._closed = False
 
     @property
@@ -53,11 +53,11 @@ class InThreads:
 
     async def look(self) -> None:
         """Open each and check its header."""
-        await self._in_thread(self._files.look)
+        await self._thread.call(self._files.look)
 
     async def changed(self, recorded: Sequence[Fingerprint], _settled: Settled) -> tuple[str, ...]:
         """Those whose bytes are not those of an earlier run."""
-        return await self._in_thread(lambda: self._files.changed(recorded))
+        return await self._thread.call(lambda: self._files.changed(recorded))
 
     def go_on(self, settled: Settled, labels: Sequence[str]) -> None:
         """Begin where an earlier session stopped, and call them as it did."""
@@ -69,27 +69,22 @@ class InThreads:
 
     async def batches(self) -> AsyncGenerator[Batch]:
         """All rows that are not settled, in batches."""
-        batches = self._files.batches()
-        while (batch := await self._in_thread(lambda: self._next(batches))) is not None:
+        read = partial(self._next, self._files.batches())
+        while (batch := await self._thread.call(read)) is not None:
             yield batch
 
     async def close(self) -> None:
         """Close what was opened, when the thread that reads it has stopped."""
         self._files.stop()
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._close)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        def alone() -> T:
-            with self._busy:
-                return work()
-
-        return await anyio.to_thread.run_sync(alone, abandon_on_cancel=True)
+            try:
+                await self._thread.call(self._close)
+            finally:
+                self._thread.end()
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
         return None if self._closed else next(batches, None)
 
     def _close(self) -> None:
-        with self._busy:
-            self._closed = True
-            self._files.close()
+        self._closed = True
+        self._files.close()
