@@ -26,6 +26,7 @@ import httpx
 from moe_bulk import wire
 from moe_bulk.config import Secret
 from moe_bulk.connections import Transport, UnderWay, attempt_under_way
+from moe_bulk.deadlines import Deadlines
 from moe_bulk.errors import ConfigError
 from moe_bulk.posting import Fields, Poster
 from moe_bulk.trouble import judge_error
@@ -212,6 +213,7 @@ class Client:
         self._ca_bundle = ca_bundle
         self._own_transport: Transport | None = None
         self._poster: Poster | None = None
+        self._deadlines = Deadlines()
 
     async def __aenter__(self) -> Self:
         if self._transport is not None:
@@ -236,6 +238,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._deadlines.close()
         if self._own_transport is not None:
             with anyio.CancelScope(shield=True):
                 await self._own_transport.aclose()
@@ -264,9 +267,10 @@ class Client:
         under_way = answer.under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
         exchange = begin(answer)
         token = attempt_under_way.set(under_way)
-        missing = None
+        missing, timeout = None, asyncio.timeout(None)
         try:
-            async with asyncio.timeout_at(under_way.deadline):
+            async with timeout:
+                self._deadlines.watch(timeout, under_way.deadline)
                 try:
                     await exchange
                 except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
@@ -275,6 +279,7 @@ class Client:
         except TimeoutError:
             pass
         finally:
+            self._deadlines.forget(timeout)
             attempt_under_way.reset(token)
             if not answer.whole:
                 under_way.abort()

@@ -46,6 +46,7 @@ ROOMS = """
     connections       awaits
     sending
     posting           awaits
+    deadlines
     client            awaits
     lanes
     users

@@ -1,0 +1,84 @@
+"""One timer for all attempts: each expires at its own moment, none that is over does, and no timer is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from moe_bulk.deadlines import Deadlines
+from tests.virtual import run_virtually
+
+LIMIT = 30.0
+
+
+async def attempt(deadlines: Deadlines, begins: float, takes: float) -> tuple[str, float]:
+    """Wait until it begins, then for what it takes; what came of it, and when."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(begins)
+    timeout = asyncio.timeout(None)
+    try:
+        async with timeout:
+            deadlines.watch(timeout, loop.time() + LIMIT)
+            await asyncio.sleep(takes)
+    except TimeoutError:
+        return "late", loop.time()
+    finally:
+        deadlines.forget(timeout)
+    return "in time", loop.time()
+
+
+@pytest.mark.parametrize(
+    "attempts",
+    [
+        [(0.0, 100.0)],
+        [(0.0, 1.0)],
+        [(0.0, 100.0), (0.0, 100.0), (0.0, 1.0), (10.0, 100.0), (29.0, 2.0), (45.0, 100.0), (46.0, 29.5)],
+        [(0.0, 1.0), (5.0, 100.0), (200.0, 100.0), (300.0, 1.0), (400.0, 100.0)],
+    ],
+)
+def test_each_expires_at_its_own_moment(attempts: list[tuple[float, float]]) -> None:
+    """Whatever else began before it or since, and whatever was over by then."""
+
+    async def main() -> list[tuple[str, float]]:
+        deadlines = Deadlines()
+        return await asyncio.gather(*(attempt(deadlines, *each) for each in attempts))
+
+    found: list[tuple[str, float]] = run_virtually(main)
+    expected = [("late" if takes > LIMIT else "in time", begins + min(takes, LIMIT)) for begins, takes in attempts]
+    assert [what for what, _ in expected] == [what for what, _ in found]
+    assert [at for _, at in expected] == pytest.approx([at for _, at in found], abs=0.01)
+
+
+def test_thousands_take_one_timer() -> None:
+    """It is for that alone that they are watched together."""
+
+    async def main() -> int:
+        loop: Any = asyncio.get_running_loop()
+        deadlines = Deadlines()
+        for _ in range(5_000):
+            async with asyncio.timeout(None) as timeout:
+                deadlines.watch(timeout, loop.time() + LIMIT)
+                await asyncio.sleep(0)
+            deadlines.forget(timeout)
+        timers = len(loop._scheduled)
+        deadlines.close()
+        deadlines.close()
+        assert not [timer for timer in loop._scheduled if not timer.cancelled()]
+        return timers
+
+    assert 1 == run_virtually(main)
+
+
+def test_a_cancellation_from_outside_is_no_timeout() -> None:
+    """Although it comes as the deadline does."""
+
+    async def main() -> tuple[bool, bool]:
+        deadlines, loop = Deadlines(), asyncio.get_running_loop()
+        task = asyncio.create_task(attempt(deadlines, 0.0, 100.0))
+        loop.call_later(LIMIT, task.cancel)
+        await asyncio.wait([task])
+        return task.cancelled(), bool(deadlines._open)
+
+    assert (True, False) == run_virtually(main)
