@@ -121,7 +121,7 @@ class AppendOnlyFile:
             )
         return cls(file, path, at)
 
-    def write(self, lines: bytes) -> None:
+    def write(self, lines: bytes | bytearray) -> None:
         """Append whole lines, in one write where the system takes them at once; JournalError where it does not."""
         self.check()
         left = memoryview(lines)
@@ -190,11 +190,13 @@ class Journal:
     def record(self, batch: Sequence[Result]) -> None:
         """Write a small batch: the dead letters of its failures in one write, then its result lines in one."""
         letters = b"".join([letter(result) for result in batch if result.status in FAILED])
-        try:
-            lines = b"".join([result.line() for result in batch])
-        except TypeError:
-            # JSON knows no lone surrogates; they come from file names that are no UTF-8, and from rows in memory
-            lines = b"".join([_without_surrogates(result).line() for result in batch])
+        lines = bytearray()
+        for result in batch:  # each is let go of at once, so that all are made in the same place of memory
+            try:
+                lines += result.line()
+            except TypeError:
+                # JSON knows no lone surrogates; they come from file names that are no UTF-8, and from rows in memory
+                lines += _without_surrogates(result).line()
         self.results.check()
         self.dead_letters.write(letters)
         self.results.write(lines)

@@ -158,6 +158,8 @@ def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
         digest.update(as_json)
         digests += digest.digest()
     text = b2a_base64(digests, newline=False).decode()
+    if len(text) == 36:  # nearly always: a device, its token and its advertising id
+        return text[:12], text[12:24], text[24:]
     return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
 
 
@@ -229,9 +231,9 @@ class Result(NamedTuple):
             "error_type": error_type,
             "reason": reason,
             "request_id": request,
-            "attempts": [attempt.as_json() for attempt in attempts],
+            "attempts": list(map(Attempt.as_json, attempts)),
             "tries": tries,
-            "settled_at": rounded(at),
+            "settled_at": floor(at * 1e6 + 0.5) / 1e6,
         }
         if status in KEYED:
             said["keys"] = hashes or hashed(keys)
