@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import aiohttp
 import httpx
 from aiohttp_pipeline import Pipeline, even_limiter
-from machine import few_collections, peak_memory, pin
+from machine import collect_rarely, peak_memory, pin
 from measure import BARE, ENGINE, PIPELINE, SCRIPT, UVLOOP, Job, Measured
 from plain_script import Script, deliver_file
 from records import API_KEY, ATTRIBUTES, PATH, WORKSPACE
@@ -135,7 +135,7 @@ def main() -> None:
     """Do the job that stands on standard input."""
     job = Job(**json.loads(sys.stdin.read()))
     pin(job.core)
-    few_collections()
+    collect_rarely()
     # Chosen here for all of them: none is measured on a loop that its neighbour did not have.
     new_loop = import_module("uvloop").new_event_loop if job.loop == UVLOOP else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -31,8 +31,8 @@ def pin(core: int | None) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def few_collections() -> None:
-    """Let Python look for garbage as rarely as the command line does, for all that are measured alike."""
+def collect_rarely() -> None:
+    """Let Python look for garbage about as rarely as the command line does, for all that are measured alike."""
     gc.collect()
     gc.set_threshold(10_000, *gc.get_threshold()[1:])
 

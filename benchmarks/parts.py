@@ -9,7 +9,6 @@ carry     the whole engine over a transport that answers in memory: rows in, run
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 from by_hand import bodies
-from machine import few_collections, peak_memory, pin
+from machine import collect_rarely, peak_memory, pin
 from measure import ASYNCIO, UVLOOP, Measured, Stopwatch
 from records import API_KEY, REFUSED, WORKSPACE
 
@@ -194,9 +193,8 @@ def main() -> None:
     """Do the part that stands on standard input."""
     part = Part(**json.loads(sys.stdin.read()))
     pin(part.core)
-    few_collections()
+    collect_rarely()
     new_loop = import_module("uvloop").new_event_loop if part.loop == UVLOOP else asyncio.new_event_loop
-    gc.collect()
     with (
         tempfile.TemporaryDirectory(prefix="moe-bulk-part-", dir=Path(part.source).parent) as folder,
         asyncio.Runner(loop_factory=new_loop) as runner,

@@ -26,7 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from machine import few_collections, peak_memory, pin
+from machine import collect_rarely, peak_memory, pin
 from measure import DLT, DRT, Job, Measured
 from records import API_KEY, COLUMNS, PATH, WORKSPACE, body
 
@@ -186,7 +186,7 @@ def main() -> None:
     """Do the job that stands on standard input."""
     job = Job(**json.loads(sys.stdin.read()))
     pin(job.core)
-    few_collections()
+    collect_rarely()
     print(json.dumps(asdict(measure(job))))
 
 

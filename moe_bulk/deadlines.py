@@ -39,7 +39,7 @@ class Deadlines:
             timeout.reschedule(deadline)
 
     def close(self) -> None:
-        """Nothing more will be watched."""
+        """Nothing more will be watched, and what is still open never expires."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -2,7 +2,8 @@
 
 It takes the attempt as a callable and knows neither HTTP nor files. One worker at a time stands at the gate, where it
 waits for a record and for permission to send; behind the gate are as many requests as the pace needs at the latency of
-the day. What follows from an outcome is decided by `retry`, whose turn it is by `agenda`, when to send by `pacing`.
+the day. What follows from an outcome is decided by `retry` and done by `landing`, whose turn it is by `agenda`, when to
+send by `pacing`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Engine:
         self.bug: Exception | None = None
         """What ended a task of the engine that nothing should have ended; whoever waits here is cancelled for it."""
         self._broken = asyncio.Event()
-        """Set where a bug showed outside of all tasks."""
+        """Set where a bug showed while acceptances were taken in: mostly in a callback, where it would end nothing."""
         self._stack = AsyncExitStack()
 
     # -- its life --------------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ class Engine:
             self._pace.tick(now)
 
     async def _watch_for_bugs(self) -> None:
-        """End the engine for a bug that showed outside of all tasks."""
+        """End the engine for a bug that showed while acceptances were taken in."""
         await self._broken.wait()
         if self.bug is not None:
             raise self.bug
@@ -339,7 +340,7 @@ class Engine:
     def _take_in(self, accepted: list[Landed]) -> None:
         try:
             self._landing.take_in(accepted)
-        except Exception as error:  # noqa: BLE001  a bug, and no task of its own that it could end
+        except Exception as error:  # noqa: BLE001  a bug: in a callback it would end nothing
             self.bug = self.bug or error
             self._broken.set()
         self._ring()

@@ -233,7 +233,7 @@ class Result(NamedTuple):
             "request_id": request,
             "attempts": list(map(Attempt.as_json, attempts)),
             "tries": tries,
-            "settled_at": floor(at * 1e6 + 0.5) / 1e6,
+            "settled_at": floor(at * 1e6 + 0.5) / 1e6,  # as in `as_json`
         }
         if status in KEYED:
             said["keys"] = hashes or hashed(keys)

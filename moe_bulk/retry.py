@@ -121,9 +121,9 @@ class Outage:
         """True while it is worth finding out whether others fail, too."""
         return self._in_a_row >= SUSPICIOUS or self.declared_at is not None
 
-    def alive(self, records: int = 1) -> None:
-        """So many records were accepted, or refused for their own sake: the service is there."""
-        self.lives += records
+    def alive(self) -> None:
+        """Records were accepted, or one refused for its own sake: the service is there."""
+        self.lives += 1
         if not self._in_a_row:
             return  # nobody failed since the last sign of life
         self._in_a_row = 0
@@ -208,7 +208,7 @@ class Policy:
         for trials in records:
             trials.tries += 1
         self._doomed.clear()
-        self.outage.alive(len(records))
+        self.outage.alive()
 
     def _decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         """What follows from anything but an acceptance."""

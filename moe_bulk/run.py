@@ -41,6 +41,7 @@ class Run:
         self._tally = standing.tally
         self._events: list[float | Attempt] = []
         """What `sent` and `answered` were told since the tally was last looked at, in the order of its happening."""
+        self._loop_thread = threading.get_ident()
         self.summary: Summary | None = None
         self.warnings: list[str] = []
         self._folder = folder
@@ -83,9 +84,10 @@ class Run:
 
     @property
     def tally(self) -> Tally:
-        """The run's numbers, up to this moment."""
-        events, self._events = self._events, []
-        self._tally.note(events)
+        """The run's numbers: up to this moment within the loop's thread, of a second ago at most in others."""
+        if threading.get_ident() == self._loop_thread:
+            events, self._events = self._events, []
+            self._tally.note(events)
         return self._tally
 
     @property
@@ -191,8 +193,8 @@ class Run:
         if snapshot.size > MOST_RANGES:
             return None
         self.tally.pauses = self.pauses
-        tally, at = self.tally.state(), self._job.clock.now()
-        busy = self._job.busy(at, self.tally.sessions)
+        tally, sessions, at = self.tally.state(), self.tally.sessions, self._job.clock.now()
+        busy = self._job.busy(at, sessions)
         results, dead_letters = self._journal.lengths
         if self._dead_letters is not None:
             dead_letters = self._dead_letters
@@ -208,7 +210,7 @@ class Run:
             started_at=self._started_at,
             at=at,
             boot=boot_id(),
-            sessions=self.tally.sessions,
+            sessions=sessions,
             finished=finished,
             final_dead_letter=final_dead_letter,
             busy=busy,

@@ -1,6 +1,6 @@
 """Requests that become ready at nearly the same time leave together, one callback of the event loop later.
 
-What that is good for is said in `together`.
+To send is a way through TLS and the kernel: `together` says what is saved where several requests take it in one go.
 """
 
 from __future__ import annotations

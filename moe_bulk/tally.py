@@ -114,12 +114,15 @@ class Tally:
         self.busiest.add(*times)
         self._span.add(*times)
 
-    def answered(self, ms: float, *, ok: bool) -> None:
-        """Count the end of a request; `ok` where a complete answer came. Only those tell how long answers take."""
+    def answered(self, *times: float, ok: bool = True) -> None:
+        """Count the ends of requests, by the milliseconds until then; `ok` where complete answers came.
+
+        Only those tell how long answers take.
+        """
         if ok:
-            self.latency.add(rounded(ms, 1e3))  # to the microsecond, as a result line tells it
+            self.latency.add(*[rounded(ms, 1e3) for ms in times])  # to the microsecond, as a result line tells it
         else:
-            self.unanswered += 1
+            self.unanswered += len(times)
 
     def retried(self) -> None:
         """Count a request that was not its record's first."""
@@ -133,9 +136,8 @@ class Tally:
         for kind, alike in groupby(events, type):
             if kind is Attempt:
                 attempts = cast("list[Attempt]", list(alike))
-                whole = [rounded(attempt.ms, 1e3) for attempt in attempts if attempt.error is None]
-                self.latency.add(*whole)
-                self.unanswered += len(attempts) - len(whole)
+                self.answered(*[attempt.ms for attempt in attempts if attempt.error is None])
+                self.answered(*[attempt.ms for attempt in attempts if attempt.error is not None], ok=False)
                 self.timeline.answered(*attempts)
             else:
                 times = cast("list[float]", list(alike))

@@ -1,6 +1,6 @@
 """What comes at nearly the same time is done in one go, one callback of the event loop later.
 
-Between two answers, or two requests, the program leads through TLS, the kernel and all else, which push each other out
+Between two answers, or two requests, the program runs through TLS, the kernel and all else, which push each other out
 of the processor's caches. Where the same is done for several of them one behind the other, that is paid once for all.
 """
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Together(Generic[T]):
     """Collects what is `put`, and gives `work` all of it when the callbacks have run that were due as the first came.
 
-    `work` is called within the event loop, outside of any task, and must not raise.
+    `work` is called in a callback of the event loop, or by whoever calls `do_now`, and must not raise.
     """
 
     def __init__(self, work: Callable[[list[T]], None]) -> None:

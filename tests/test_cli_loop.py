@@ -38,8 +38,19 @@ async def _failing() -> None:
 def test_collections_are_few_while_a_command_runs() -> None:
     """And as many as ever behind it, whatever it ends in: a test or a program may call a command in its process."""
     before = gc.get_threshold(), gc.get_freeze_count()
-    assert ((loop.YOUNG_OBJECTS, *before[0][1:]), True) == loop.run(_collecting())
+    assert ((loop.GC_THRESHOLD, *before[0][1:]), True) == loop.run(_collecting())
     assert before == (gc.get_threshold(), gc.get_freeze_count())
     with pytest.raises(LookupError):
         loop.run(_failing())
     assert before == (gc.get_threshold(), gc.get_freeze_count())
+
+
+def test_what_a_calling_program_froze_stays_frozen() -> None:
+    """It did so for itself."""
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        loop.run(_collecting())
+        assert before == gc.get_freeze_count()
+    finally:
+        gc.unfreeze()

@@ -385,6 +385,20 @@ async def test_an_attempt_ends_within_its_timeout_and_resets_the_connection(
         assert "reset" == await asyncio.wait_for(endings.get(), 5)
 
 
+async def test_no_timer_outlives_the_client() -> None:
+    """It would hold the client for as long as an attempt may take."""
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.answer(b"{}")
+
+    async with serving(talk) as server:
+        async with _entered(server.url) as client:
+            await client.attempt(_record())
+            assert client._deadlines._timer is not None
+        assert client._deadlines._timer is None
+
+
 async def test_connecting_is_part_of_the_timeout() -> None:
     """A connection that nobody accepts ends with the attempt."""
     with nobody_accepts() as url:

@@ -82,3 +82,34 @@ def test_a_cancellation_from_outside_is_no_timeout() -> None:
         return task.cancelled(), bool(deadlines._open)
 
     assert (True, False) == run_virtually(main)
+
+
+def test_one_that_cleans_up_slowly_holds_up_nobody() -> None:
+    """Its timeout is expiring already when the next ones are looked at."""
+
+    async def slow(deadlines: Deadlines) -> float:
+        loop = asyncio.get_running_loop()
+        timeout = asyncio.timeout(None)
+        try:
+            async with timeout:
+                deadlines.watch(timeout, loop.time() + LIMIT)
+                try:
+                    await asyncio.sleep(100.0)
+                finally:
+                    await asyncio.sleep(20.0)
+        except TimeoutError:
+            return loop.time()
+        finally:
+            deadlines.forget(timeout)
+        raise AssertionError
+
+    async def main() -> tuple[float, list[tuple[str, float]]]:
+        deadlines = Deadlines()
+        first = asyncio.create_task(slow(deadlines))
+        others = await asyncio.gather(*(attempt(deadlines, begins, 100.0) for begins in (1.0, 10.0, 40.0)))
+        return await first, others
+
+    first, others = run_virtually(main)
+    assert pytest.approx(LIMIT + 20.0, abs=0.01) == first
+    assert ["late"] * 3 == [what for what, _ in others]
+    assert [31.0, 40.0, 70.0] == pytest.approx([at for _, at in others], abs=0.01)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import sys
+import threading
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from moe_bulk.columns import Columns, Reader
 from moe_bulk.errors import ConfigError, SourceError
 from moe_bulk.fingerprint import FIRST_MARK, Fingerprint
-from moe_bulk.intake import Files
+from moe_bulk.intake import Files, Intake, Reading
 from moe_bulk.intake.files import FromFiles
 from moe_bulk.record import Position, Record
 from moe_bulk.settled import Place, Settled
@@ -255,3 +258,27 @@ def test_a_file_called_stdin_beside_standard_input() -> None:
     with pytest.raises(ConfigError, match=r"write \./stdin"):
         Files(("-", "stdin"))
     assert ("stdin", "./stdin") == Files(("-", "./stdin")).labels
+
+
+@pytest.mark.anyio
+async def test_an_input_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """Whether it was read to its end, left in the middle, or only looked at; and it may be closed twice."""
+
+    def threads() -> int:
+        return sum(thread.name == "moe_bulk rows" for thread in threading.enumerate())
+
+    (source := tmp_path / "devices.csv").write_bytes(text_of(300))
+    for batches in (0, 1, 100):
+        intake = Intake(str(source), Reading())
+        await intake.open()
+        assert 1 == threads()
+        async with aclosing(intake.batches()) as found:
+            for _ in range(batches):
+                if not await anext(found, None):
+                    break
+        await intake.close()
+        await intake.close()
+        async with asyncio.timeout(5):
+            while threads():  # noqa: ASYNC110  threads set no event of asyncio's
+                await asyncio.sleep(0.001)
+        assert [] == [batch async for batch in intake.batches()]

@@ -99,6 +99,12 @@ def test_hashed_is_the_same_for_ever() -> None:
     assert [9, 9] == [len(base64.b64decode(each)) for each in hashed([(), ()])]
 
 
+@given(st.lists(st.lists(st.text(max_size=3), max_size=2).map(tuple), max_size=5))
+def test_keys_are_hashed_in_their_order(keys: list[tuple[str, ...]]) -> None:
+    """However many there are."""
+    assert [each for key in keys for each in hashed([key])] == list(hashed(keys))
+
+
 @given(*[st.lists(st.text('ab",[\\\ud800\0', max_size=4), max_size=3).map(tuple)] * 2)
 def test_hashed_tells_keys_apart(one: tuple[str, ...], other: tuple[str, ...]) -> None:
     """However their texts are put together, halves of characters included."""

@@ -9,6 +9,7 @@ import gzip
 import io
 import os
 import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -674,3 +675,20 @@ def test_a_journal_that_breaks_while_closing_is_told(out: Path, monkeypatch: pyt
                 run.close(exit_code=0)
     assert run.summary is not None
     assert 3 == run.summary["exit_code"]
+
+
+def test_the_numbers_are_brought_up_to_date_within_the_loop_s_thread_alone(out: Path) -> None:
+    """Others may look at them at any moment, as an exporter of metrics does: two at once would count wrongly."""
+    with RunFolder.claim(out, fresh=False) as folder:
+        job = Job(Intake([], Reading(), keep_in=out.parent), Rate(), Clock(lambda: 1.0, 1e9), {})
+        run = Run(folder, job, begin(folder, job))
+        run.sent(1.0, again=False)
+        seen: list[int] = []
+        other = threading.Thread(target=lambda: seen.append(run.tally.requests))
+        other.start()
+        other.join()
+        run.sent(2.0, again=True)
+        seen += [run.tally.requests, run.tally.retries]
+        run.close(exit_code=0)
+    assert [0, 2, 1] == seen
+    assert [(1, 0), (1, 1)] == [(each.requests, each.retries) for each in run.tally.timeline.bins()]

@@ -669,3 +669,30 @@ def test_nonsense_is_no_state(state: object) -> None:
     """What lacks something, has too much or contradicts itself is refused."""
     with pytest.raises(ValueError, match=r"damaged|contradict|cannot be"):
         Tally.restored(state, 10_000, 60.0)
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.001, 0.2, 7.0]), st.sampled_from([None, "timeout", 200, 200, 429, 503])),
+    max_size=80,
+)
+
+
+@given(EVENTS, st.sampled_from([0.5, 12.3456789, 300.0]))
+def test_events_are_counted_together_as_one_by_one(told: list[tuple[float, str | int | None]], ms: float) -> None:
+    """Requests that left (None) and attempts that are over, in whatever order: the state is the same in all of it."""
+    single, many, now = Tally(60, 5.0, 1e9), Tally(60, 5.0, 1e9), 100.0
+    events: list[float | Attempt] = []
+    for gap, what in told:
+        now += gap
+        if what is None:
+            single.sent(now)
+            single.timeline.sent(now)
+            events.append(now)
+            continue
+        status, error = (what, None) if isinstance(what, int) else (None, what)
+        attempt = Attempt(now - ms / 1000 + 1e9, now - ms / 1000, ms, status, error)
+        single.answered(ms, ok=error is None)
+        single.timeline.answered(attempt)
+        events.append(attempt)
+    many.note(events)
+    assert single.state() == many.state()

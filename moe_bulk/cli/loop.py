@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-YOUNG_OBJECTS = 10_000
+GC_THRESHOLD = 10_000
 """So many more objects than before, and Python looks for garbage among them. Rows come in by the hundred and live for
-some seconds: at its 700 Python looks after each hundred rows, at a tenth of what a row costs, and finds nothing, for an
-upload leaves no cycles behind."""
+some seconds: at its default (700 in Python 3.11) it looks after each hundred rows, at a tenth of what a row costs, and
+finds nothing, for an upload leaves no cycles behind."""
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -36,7 +36,7 @@ def few_collections() -> Iterator[None]:
     before, ours = gc.get_threshold(), not gc.get_freeze_count()
     if ours:  # else a program that calls us did, for itself
         gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *before[1:])
+    gc.set_threshold(GC_THRESHOLD, *before[1:])
     try:
         yield
     finally:

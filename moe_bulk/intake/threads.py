@@ -1,4 +1,4 @@
-"""Files in threads: what blocks does so beside the event loop, one call at a time."""
+"""Files in a thread of their own: what blocks does so beside the event loop, one call at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from moe_bulk.intake.thread import OwnThread
+from moe_bulk.intake.own_thread import OwnThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class InThreads:
-    """`files`, to be awaited. A thread goes on when the task that waits for it is cancelled: closing waits for it."""
+    """`files`, to be awaited. The thread goes on when the task that waits for it is cancelled: closing waits for it."""
 
     def __init__(self, files: FromFiles) -> None:
         self._files = files
@@ -53,7 +53,8 @@ class InThreads:
 
     async def look(self) -> None:
         """Open each and check its header."""
-        await self._thread.call(self._files.look)
+        if not self._thread.ended:
+            await self._thread.call(self._files.look)
 
     async def changed(self, recorded: Sequence[Fingerprint], _settled: Settled) -> tuple[str, ...]:
         """Those whose bytes are not those of an earlier run."""
@@ -70,12 +71,14 @@ class InThreads:
     async def batches(self) -> AsyncGenerator[Batch]:
         """All rows that are not settled, in batches."""
         read = partial(self._next, self._files.batches())
-        while (batch := await self._thread.call(read)) is not None:
+        while not self._thread.ended and (batch := await self._thread.call(read)) is not None:
             yield batch
 
     async def close(self) -> None:
         """Close what was opened, when the thread that reads it has stopped."""
         self._files.stop()
+        if self._thread.ended:
+            return
         with anyio.CancelScope(shield=True):
             try:
                 await self._thread.call(self._close)

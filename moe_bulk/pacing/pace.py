@@ -105,12 +105,11 @@ class Pace:
             return None
         return self.guard.take(now, 1.0 / self.throttle.share(now))
 
-    def accepted(self, slots: Collection[tuple[Slot, float]]) -> None:
-        """The attempts that hold these slots ended in acceptances, which ask for nothing, at these moments."""
-        answered = self.guard.answered
-        for slot, now in slots:
-            answered(slot, now)
-        self.throttle.note_accepted([(slot.taken, now) for slot, now in slots])
+    def accepted(self, answers: Collection[tuple[Slot, float]]) -> None:
+        """Acceptances that ask for nothing came, to the attempts that hold these slots, at these moments."""
+        for slot, now in answers:
+            self.guard.answered(slot, now)
+        self.throttle.note_accepted([(slot.taken, now) for slot, now in answers])
 
     def answered(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """The attempt that holds `slot` is over; `outcome` says whether an answer came and what it asks for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,29 +28,40 @@ class OwnThread:
     """
 
     def __init__(self, name: str) -> None:
+        self.ended = False
         self._name = name
         self._calls: SimpleQueue[_Call[Any] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Make a call there; returns what it returns, and raises what it raises."""
+        """Make a call there, with the caller's context; returns what it returns, and raises what it raises."""
         limiter = anyio.to_thread.current_default_thread_limiter()
         call = _Call(work, asyncio.get_running_loop(), limiter)
         try:
             limiter.acquire_on_behalf_of_nowait(call)
         except anyio.WouldBlock:
             await limiter.acquire_on_behalf_of(call)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            self._thread.start()
+        try:
+            self._start()
+        except BaseException:
+            limiter.release_on_behalf_of(call)
+            raise
         self._calls.put(call)
         return await call.result
 
+    def _start(self) -> None:
+        if self.ended:
+            raise RuntimeError(f"the thread {self._name!r} was ended")
+        if self._thread is None:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread
+
     def end(self) -> None:
-        """End the thread when the calls are made that were handed over; without any there is none."""
-        if self._thread is not None:
+        """End the thread when the calls are made that were handed over; it takes no more."""
+        if not self.ended:
+            self.ended = True
             self._calls.put(None)
-            self._thread = None
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -63,13 +75,16 @@ class _Call(Generic[T]):
     def __init__(self, work: Callable[[], T], loop: asyncio.AbstractEventLoop, limiter: anyio.CapacityLimiter) -> None:
         self.result: asyncio.Future[T] = loop.create_future()
         self._work = work
+        self._context = copy_context()
         self._loop = loop
         self._limiter = limiter
 
     def make(self) -> None:
         """In the thread: make the call, and let the loop know."""
         try:
-            returned = self._work()
+            returned = self._context.run(self._work)
+        except StopIteration as error:  # no future takes that: whoever awaits would seem to have ended
+            self._tell(self.result.set_exception, RuntimeError(f"the call raised {error!r}"))
         except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
             self._tell(self.result.set_exception, error)
         else:

@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import pytest
 
-from moe_bulk.intake.thread import OwnThread
+from moe_bulk.intake.own_thread import OwnThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,14 +87,14 @@ async def test_a_call_goes_on_when_its_waiting_is_cancelled() -> None:
 
 
 async def test_what_was_handed_over_is_made_before_the_end() -> None:
-    """And an end without a call, or a second one, is nothing."""
+    """And a second end, or one without a call, is nothing."""
     thread, made = OwnThread(NAME), list[str]()
 
     def call() -> None:
         time.sleep(0.01)
         made.append("made")
 
-    thread.end()
+    OwnThread(NAME).end()
     calling = asyncio.create_task(thread.call(call))
     await asyncio.sleep(0)
     thread.end()
@@ -155,4 +156,48 @@ def test_a_loop_that_is_gone_is_told_nothing() -> None:
 
     assert "alive" == asyncio.run(again())
     assert all(each.daemon for each in threads())
+    thread.end()
+
+
+async def test_an_end_is_the_end() -> None:
+    """A second thread might run beside the first one, which may still be at work."""
+    thread = OwnThread(NAME)
+    assert "made" == await thread.call(lambda: "made")
+    thread.end()
+    with pytest.raises(RuntimeError, match="was ended"):
+        await thread.call(lambda: "not made")
+    assert 0 == anyio.to_thread.current_default_thread_limiter().borrowed_tokens
+
+
+async def test_a_thread_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody waits for it; the next call tries again."""
+    thread = OwnThread(NAME)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await thread.call(lambda: "not made")
+    assert 0 == anyio.to_thread.current_default_thread_limiter().borrowed_tokens
+    assert "made" == await thread.call(lambda: "made")
+    thread.end()
+
+
+async def test_what_no_future_can_hold_is_raised_all_the_same() -> None:
+    """Nobody waits for ever because of it."""
+    thread = OwnThread(NAME)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await thread.call(lambda: next(iter(())))
+    thread.end()
+
+
+async def test_calls_have_the_context_of_their_caller() -> None:
+    """Tracing and the like reach what reads the rows."""
+    traced: ContextVar[int] = ContextVar("traced", default=0)
+    thread = OwnThread(NAME)
+    assert 0 == await thread.call(traced.get)
+    traced.set(5)
+    assert 5 == await thread.call(traced.get)
     thread.end()
