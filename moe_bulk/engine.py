@@ -337,6 +337,10 @@ class Engine:
             self._ring()
         self._idle += 1
 
+    def catch_up(self) -> None:
+        """Take in what has come by this moment."""
+        self._accepted.do_now()
+
     def _take_in(self, accepted: list[Landed]) -> None:
         try:
             self._landing.take_in(accepted)

@@ -85,10 +85,14 @@ class Run:
     @property
     def tally(self) -> Tally:
         """The run's numbers: up to this moment within the loop's thread, of a second ago at most in others."""
-        if threading.get_ident() == self._loop_thread:
+        if self._is_in_loop_thread:
             events, self._events = self._events, []
             self._tally.note(events)
         return self._tally
+
+    @property
+    def _is_in_loop_thread(self) -> bool:
+        return threading.get_ident() == self._loop_thread
 
     @property
     def pauses(self) -> int:
@@ -189,6 +193,8 @@ class Run:
 
         That is so only after everything had to be read back; then the checkpoint that is there stays valid.
         """
+        if self._is_in_loop_thread:  # else all rows are settled, and nothing is left to come
+            self._job.catch_up()
         snapshot = self._settled.snapshot()
         if snapshot.size > MOST_RANGES:
             return None

@@ -69,6 +69,8 @@ class Job:
     """The users who were sent much of late, for so many sessions' sake (`Users.busy`)."""
     waits_for: Callable[[], Waiting] = lambda: ""
     """Why everybody waits at this moment, if they do."""
+    catch_up: Callable[[], None] = lambda: None
+    """Have taken in what has come by this moment."""
     also: Mapping[str, object] = field(default_factory=dict)
     """Settings to tell of that do not matter: another session may have others."""
 

@@ -245,6 +245,7 @@ class Uploader:
             max_failures,
             pauses=lambda: self._shared.pace.throttle.pauses,
             busy=self._users.busy,
+            catch_up=engine.catch_up,
             waits_for=lambda: "outage" if engine.outage else "pause" if self.paused else "",
             also={**(also or {}), **({"pace": window.place} if (window := self._shared.window) else {})},
         )

@@ -6,11 +6,16 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import httpx
+import orjson
 import pytest
 
+from moe_bulk.clock import Clock
+from moe_bulk.config import Rate
 from moe_bulk.errors import AccountRefused, Interrupted
 from moe_bulk.outcome import Result, Status
 from moe_bulk.together import Together
+from moe_bulk.uploader import Uploader
 from tests.builders import (
     ACCEPTED,
     DOOMED,
@@ -24,14 +29,22 @@ from tests.builders import (
     record,
     records,
 )
+from tests.fake_service import CREDENTIALS, device
+from tests.runs import EPOCH
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from moe_bulk.engine import Engine
     from moe_bulk.outcome import Attempt, Outcome
     from moe_bulk.record import Record
+    from moe_bulk.run import Run
+    from moe_bulk.view import RunView
+
+
+ACCEPTANCE = b'{"status":"success"}'
 
 
 @pytest.fixture
@@ -190,6 +203,46 @@ def test_an_acceptance_that_came_before_a_stop_has_its_result() -> None:
         return [result.position.line for result in found], on_hand[0]
 
     assert ([7], 1) == run_virtually(main)
+
+
+@pytest.mark.parametrize("turns", range(1, 5))
+def test_a_checkpoint_counts_the_answers_that_have_come(tmp_path: Path, turns: int) -> None:
+    """In whatever turn of the loop it is made: the next session takes what came before it for counted."""
+    answers = 30
+
+    async def main() -> int:
+        loop, waiting = asyncio.get_running_loop(), list[asyncio.Future[None]]()
+        runs: list[Run] = []
+        all_sent = asyncio.Event()
+
+        async def answer(_: httpx.Request) -> httpx.Response:
+            answered = loop.create_future()
+            waiting.append(answered)
+            if len(waiting) > answers:
+                all_sent.set()
+            await answered
+            return httpx.Response(200, content=ACCEPTANCE)
+
+        def watch(view: RunView) -> None:
+            runs.append(view._run)
+
+        async with Uploader(
+            CREDENTIALS, transport=httpx.MockTransport(answer), clock=Clock(loop.time, EPOCH), rate=Rate(600_000)
+        ) as uploader:
+            rows = [device(number) for number in range(answers + 1)]
+            running = asyncio.create_task(uploader.run(rows, out=tmp_path / "devices.run", watch=watch))
+            await all_sent.wait()
+            for each in waiting[:answers]:
+                each.set_result(None)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            runs[0].save()
+            counted = sum(orjson.loads((tmp_path / "devices.run" / "checkpoint.json").read_bytes())["tally"]["latency"])
+            running.cancel()
+            await asyncio.wait([running])
+        return int(counted)
+
+    assert answers == run_virtually(main)
 
 
 def test_a_bug_among_what_is_done_together_surfaces_as_itself() -> None:
