@@ -144,10 +144,12 @@ class Run:
 
     def too_many(self) -> TooManyFailures | None:
         """The error to stop with, once more rows of this session have failed than allowed."""
-        failed = self.tally.failed_rows - self._failed_before
-        settled = self.tally.settled_rows - self._settled_before
         limit = self._job.max_failures
-        if limit is None or not limit.reached(failed, settled):
+        if limit is None:
+            return None
+        failed = self._tally.failed_rows - self._failed_before
+        settled = self._tally.settled_rows - self._settled_before
+        if not limit.reached(failed, settled):
             return None
         return TooManyFailures(
             f"{failed:,} of {settled:,} rows failed, more than --max-failures {limit} allows: "
