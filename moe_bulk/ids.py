@@ -31,7 +31,9 @@ _LONGEST_PLACEHOLDER = max(map(len, PLACEHOLDERS))
 EDGES = string.punctuation + string.whitespace + "\u2010\u2013\u2014\u2026\u2212"  # dashes and an ellipsis
 EDGES_AND_ZERO = EDGES + "0"
 _NOT_TIGHT = bytes((*range(32), *b" <\x7f"))
-_LONGEST = 10_000
+_LONGEST = 50_000
+"""Characters of a row's ids and tokens, which JSON doubles at worst: a body with these is not too large."""
+
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 
 
@@ -65,7 +67,7 @@ def all_plain(
     return (
         tight.isascii()
         and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)
-        and sum(max(map(len, column), default=0) for column in columns) < _LONGEST
+        and (len(tight) < _LONGEST or sum(max(map(len, column), default=0) for column in columns) < _LONGEST)
         and all(device_ids)
         and min(map(len, customer_ids), default=2) > 1
         and FORBIDDEN.isdisjoint(map(str.lower, customer_ids))

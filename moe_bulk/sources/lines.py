@@ -6,13 +6,14 @@ that is too long only the beginning is kept.
 
 from __future__ import annotations
 
+from itertools import count, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
-from moe_bulk.record import RAW_KEPT, Position, Row
+from moe_bulk.record import RAW_KEPT, Position, Row, new_tuple
 from moe_bulk.sources.base import MAX_ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 BLANKS = b" \t\r"
 """What a blank line may hold."""
@@ -103,6 +104,11 @@ class Pieces:
         self._line += 1
         self._offset += length + 1  # the last line of all may have no line feed, but nothing comes behind it
         return piece
+
+
+def positions(source: str, line: int, offsets: Iterable[int]) -> Iterator[Position]:
+    """Where lines stand that begin at `offsets`, the first being number `line`; none takes a step of Python's."""
+    return map(new_tuple, repeat(Position), zip(repeat(source), count(line), offsets, repeat(0)))
 
 
 def bad_row(place: Position, problem: str, raw: bytes) -> Row:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import orjson
 
-from moe_bulk.record import Number, Position, Row, new_tuple
+from moe_bulk.record import Number, Row
 from moe_bulk.sources.base import MAX_BATCH
-from moe_bulk.sources.lines import BLANKS, bad_row, long_rows, not_utf8
+from moe_bulk.sources.lines import BLANKS, bad_row, long_rows, not_utf8, positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from moe_bulk.record import Position
     from moe_bulk.sources.lines import Piece, Pieces
 
 _KINDS = {
@@ -52,22 +53,13 @@ class Ndjson:
                 yield from self._rows(piece)
 
     def _rows(self, piece: Piece) -> Iterator[list[Row]]:
-        raws, offset = piece.data.removesuffix(b"\n").split(b"\n"), piece.offset
+        raws = piece.data.removesuffix(b"\n").split(b"\n")
+        offsets = accumulate([len(raw) + 1 for raw in raws], initial=piece.offset)
+        places = positions(self._name, piece.line, offsets)
         for first in range(0, len(raws), MAX_BATCH):
             some = raws[first : first + MAX_BATCH]
-            if rows := _read(some, self._places(some, piece.line + first, offset)):
+            if rows := _read(some, list(islice(places, len(some)))):
                 yield rows
-            offset += sum(map(len, some)) + len(some)
-
-    def _places(self, raws: Sequence[bytes], line: int, offset: int) -> list[Position]:
-        numbers, offsets = range(line, line + len(raws)), accumulate(map(len, raws), _next_offset, initial=offset)
-        # there is one more offset, that of what follows
-        return [new_tuple(Position, (self._name, *place, 0)) for place in zip(numbers, offsets, strict=False)]
-
-
-def _next_offset(offset: int, length: int) -> int:
-    """Where the line behind one of this length begins."""
-    return offset + length + 1
 
 
 def _read(raws: Sequence[bytes], places: Sequence[Position]) -> list[Row]:
