@@ -18,7 +18,7 @@ from moe_bulk.agenda import Agenda, Entry
 from moe_bulk.bell import Bell
 from moe_bulk.channel import Channel
 from moe_bulk.errors import Interrupted
-from moe_bulk.flights import Flights
+from moe_bulk.flights import ABORTED, Flights
 from moe_bulk.gate import Gate
 from moe_bulk.landing import Landing
 from moe_bulk.outcome import Outcome, Status, Verdict
@@ -235,7 +235,20 @@ class Engine:
                 entry, slot = turn
                 if not self._idle and self._workers < self.most_in_flight:
                     self._hire()
-                await self._make_attempt(entry, slot, task)
+                # No await stands between a slot and the first step of its attempt. The request leaves later, once there
+                # is a connection, and with those of others: the slot counts from `taken` on.
+                if (watcher := entry.sender.watcher) is not None:
+                    watcher.sent(slot.taken, again=bool(entry.attempts))
+                self._flights.begin(entry, task)
+                try:
+                    outcome = await self._attempt(entry.record)
+                except asyncio.CancelledError:
+                    if not self._flights.was_told_to_end(entry):
+                        raise
+                    outcome = ABORTED
+                finally:
+                    self._flights.end(entry)
+                self._note_end((entry, slot, outcome, self._clock.now()))
         self._workers -= 1
 
     @contextmanager
@@ -316,18 +329,10 @@ class Engine:
         """The entry's sender was halted meanwhile: it stays unsettled."""
         self.agenda.done(entry)
 
-    # -- one attempt, and what follows from it ---------------------------------------------------------------------
+    # -- what follows from an attempt ------------------------------------------------------------------------------
 
-    async def _make_attempt(self, entry: Entry, slot: Slot, task: asyncio.Task[object] | None) -> None:
-        """Make an attempt, in `task`, which is the current one; no await stands between its slot and its first step.
-
-        Its request leaves later, once there is a connection, and with those of others: the slot counts from `taken` on.
-        """
-        watcher = entry.sender.watcher
-        if watcher is not None:
-            watcher.sent(slot.taken, again=bool(entry.attempts))
-        outcome = await self._flights.carry(entry, self._attempt(entry.record), task)
-        landed = entry, slot, outcome, self._clock.now()
+    def _note_end(self, landed: Landed) -> None:
+        entry, _, outcome, _ = landed
         if outcome.verdict is Verdict.ACCEPTED and outcome.remaining != 0 and not entry.sender.halted:
             self._accepted.put(landed)
         else:

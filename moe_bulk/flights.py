@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from moe_bulk.outcome import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    import asyncio
 
     from moe_bulk.agenda import Entry
     from moe_bulk.channel import Channel
@@ -34,28 +33,28 @@ class Flights:
                 self._aborted.add(entry)
                 task.cancel()
 
-    async def carry(self, entry: Entry, attempt: Awaitable[Outcome], task: asyncio.Task[object] | None) -> Outcome:
-        """Await the attempt's outcome, `ABORTED` where it was told to end; no await stands before its first step.
+    def begin(self, entry: Entry, task: asyncio.Task[object] | None) -> None:
+        """Count an attempt as on its way until its `end`, at its sender, too, so that a stop waits for it.
 
-        It counts at its sender meanwhile, so that a stop waits for it. `task` is the current one: asking asyncio for it
-        each time would cost more than all of this.
+        `task` is the current one, which makes the attempt: to ask asyncio for it each time would cost more than all of
+        this, and so would a coroutine around the attempt, or a cancel scope.
         """
-        # The task itself and no cancel scope: that would cost as much as all else that the engine does for a record.
         self._tasks[entry] = task
+        entry.sender.on_their_way += 1
+
+    def was_told_to_end(self, entry: Entry) -> bool:
+        """Whether a cancellation that the attempt meets is ours; else somebody means its task as a whole."""
+        task = self._tasks[entry]
+        return entry in self._aborted and (task is None or task.cancelling() <= 1)
+
+    def end(self, entry: Entry) -> None:
+        """The attempt is over, one way or the other."""
+        task = self._tasks.pop(entry)
+        if entry in self._aborted:
+            self._aborted.remove(entry)
+            if task is not None:
+                task.uncancel()
         sender = entry.sender
-        sender.on_their_way += 1
-        try:
-            return await attempt
-        except asyncio.CancelledError:
-            if entry not in self._aborted or (task is not None and task.cancelling() > 1):
-                raise  # somebody else means the task as a whole
-            return ABORTED
-        finally:
-            if entry in self._aborted:
-                self._aborted.remove(entry)
-                if task is not None:
-                    task.uncancel()
-            del self._tasks[entry]
-            sender.on_their_way -= 1
-            if sender.halted:
-                sender.wake()
+        sender.on_their_way -= 1
+        if sender.halted:
+            sender.wake()

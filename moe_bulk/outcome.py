@@ -160,6 +160,8 @@ def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     text = b2a_base64(digests, newline=False).decode()
     if len(text) == 36:  # nearly always: a device, its token and its advertising id
         return text[:12], text[12:24], text[24:]
+    if len(text) == 24:
+        return text[:12], text[12:]
     return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
 
 
@@ -218,6 +220,9 @@ class Result(NamedTuple):
             hashes,
         ) = self
         source, line, offset, item = place
+        tried = []
+        for attempt in attempts:  # in a comprehension or by `map` a call costs more
+            tried.append(attempt.as_json())  # noqa: PERF401
         said: dict[str, object] = {
             "format": FORMAT,
             "source": source,
@@ -231,13 +236,13 @@ class Result(NamedTuple):
             "error_type": error_type,
             "reason": reason,
             "request_id": request,
-            "attempts": list(map(Attempt.as_json, attempts)),
+            "attempts": tried,
             "tries": tries,
             "settled_at": floor(at * 1e6 + 0.5) / 1e6,  # as in `as_json`
         }
         if status in KEYED:
             said["keys"] = hashes or hashed(keys)
-        return _dumps(said, option=_WITH_LINE_FEED)
+        return _dumps(said, None, _WITH_LINE_FEED)
 
     @classmethod
     def from_line(cls, raw: bytes, *, unreadable: bool = False) -> Self:

@@ -53,7 +53,7 @@ ROOMS = """
     agenda
     channel           awaits
     gate              awaits
-    flights           awaits
+    flights
     permission        awaits
     landing
     engine            awaits
