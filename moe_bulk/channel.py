@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from moe_bulk.record import Record
 
 
+RETRYING_ASIDE = 700
+"""Rows that wait to be tried again and take no room, at most: what comes behind them goes on meanwhile."""
+
+
 class Channel:
     """Records in, results out. At most `room` may be unsettled or unread, those parked behind others not counted.
 
@@ -55,7 +59,7 @@ class Channel:
     def has_room(self) -> bool:
         """True when one more row may go in right now."""
         return (
-            self._held - self.parked - self.cleared < self._room
+            self._held - self.parked - self.cleared - min(self.retrying, RETRYING_ASIDE) < self._room
             and self.cleared < self._room
             and not self.halted
             and not self._lanes.full

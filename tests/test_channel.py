@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_bulk.channel import Channel
+from moe_bulk.channel import RETRYING_ASIDE, Channel
 from moe_bulk.errors import Interrupted, ServiceUnavailable
 from moe_bulk.lanes import Lanes
 from moe_bulk.outcome import Status
@@ -81,6 +81,22 @@ def test_rows_that_passed_a_screen_have_room_of_their_own() -> None:
         return seen
 
     assert [False, True, False] == run_virtually(main)
+
+
+def test_rows_that_wait_to_be_tried_again_take_no_room_until_they_are_many() -> None:
+    """A share of failures does not keep the others from being read; a service that fails them all does."""
+    made, seen = Fixture(room=2), []
+    for number in range(RETRYING_ASIDE + 2):
+        assert made.channel.has_room
+        made.put(number)
+        made.channel.retrying = number + 1
+    seen.append(made.channel.has_room)
+    made.channel.retrying = RETRYING_ASIDE + 1  # one is tried again
+    seen.append(made.channel.has_room)
+    made.settle()
+    run_virtually(made.channel.receive)
+    seen.append(made.channel.has_room)
+    assert [False, False, True] == seen
 
 
 def test_rows_behind_others_take_no_room() -> None:

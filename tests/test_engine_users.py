@@ -179,7 +179,7 @@ def test_rows_held_back_take_no_room_until_too_many_are() -> None:
         machine = Machine()
         service = Service(machine.now)
         rows = [*of_one_user(hot), record(hot), *of_one_user(3 * ROOM, hot + 1), record(9999)]
-        async with engine_on(service, machine.clock, in_flight=10, limits=few(1000)) as engine:
+        async with engine_on(service, machine.clock, in_flight=10, limits=few(ROOM)) as engine:
             engine.agenda.lanes.max_parked = ROOM + 500
             channel = engine.open()
             feeding = asyncio.create_task(feed(channel, rows))

@@ -17,6 +17,7 @@ import pytest
 
 import moe_bulk
 from moe_bulk import Credentials, Rate, Status, Uploader
+from moe_bulk.engine import ROOM
 from moe_bulk.errors import ConfigError, CredentialsRejected, Interrupted, SourceError
 from moe_bulk.intake import Files
 from moe_bulk.sandbox import Sandbox, SandboxSettings
@@ -119,12 +120,12 @@ def test_a_reader_that_stops_reading_stops_the_requests() -> None:
             sent = len(service.seen)
             await asyncio.sleep(3600)
             assert sent == len(service.seen)
-            assert sent < 2 * (1000 + 2 * 10) + 10
-            assert next(drawn) < 2 * (1000 + 2 * 10) + 20
+            assert sent < 2 * (ROOM + 2 * 10) + 10
+            assert next(drawn) < 2 * (ROOM + 2 * 10) + 20
             for _ in range(sent):
                 await anext(results)
             await asyncio.sleep(3600)
-            assert len(service.seen) > sent + 500  # it goes on where there is room again
+            assert len(service.seen) > sent + ROOM  # it goes on where there is room again
 
     run_virtually(main)
 
