@@ -70,7 +70,7 @@ class Sender(Protocol):
     watcher: Watcher | None
     screen: Screen | None
     cleared: int
-    """How many of its entries passed the screen and are neither settled nor parked; the agenda's to count."""
+    """How many of its entries passed the screen and are on their way or about to be sent; the agenda's to count."""
 
     def settled(self, result: Result) -> None:
         """Take in the last word on one of its records."""
@@ -180,8 +180,11 @@ class Agenda:
 
     def again(self, entry: Entry, due: float) -> None:
         """Queue an entry for another try at `due`; its lanes stay taken."""
-        entry.sender.retrying += 1
+        sender = entry.sender
+        sender.retrying += 1
+        sender.cleared -= entry.cleared
         heapq.heappush(self._retries, (due, next(self._numbers), entry))
+        sender.wake()  # up to some number, what waits to be tried again takes none of its room
 
     def done(self, entry: Entry) -> None:
         """The entry is settled or withdrawn: those behind it may go."""
@@ -204,6 +207,7 @@ class Agenda:
         while (retries_first or not self._turns) and self._retries and self._retries[0][0] <= now:
             entry = heapq.heappop(self._retries)[2]
             entry.sender.retrying -= 1
+            entry.sender.cleared += entry.cleared
             self._ready(entry, first=retries_first)
         self._held_go_first = not self._held_go_first
         if self._held_go_first:
@@ -251,7 +255,9 @@ class Agenda:
             self._turns.remove(sender)
             sender.ready.clear()
         if sender.retrying:
-            gone += (entry for _, _, entry in self._retries if entry.sender is sender)
+            retries = [entry for _, _, entry in self._retries if entry.sender is sender]
+            sender.cleared += sum(entry.cleared for entry in retries)
+            gone += retries
             self._retries = [waiting for waiting in self._retries if waiting[2].sender is not sender]
             heapq.heapify(self._retries)
             sender.retrying = 0

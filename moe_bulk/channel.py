@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 
 RETRYING_ASIDE = 700
-"""Rows that wait to be tried again and take no room, at most: what comes behind them goes on meanwhile."""
+"""Rows of a stream that wait to be tried again and take none of its room, at most: with the engine's `ROOM` a thousand.
+
+So a service that fails a share of the rows does not soon keep the others from being read.
+"""
 
 
 class Channel:
-    """Records in, results out. At most `room` may be unsettled or unread, those parked behind others not counted.
+    """Records in, results out.
+
+    At most `room` may be unsettled or unread, not counting those that are parked behind others, nor up to
+    `RETRYING_ASIDE` that wait to be tried again.
 
     That bound makes the whole pipeline as slow as the reader of its results. `admit` hands an entry to the engine,
     whose `lanes` say when it takes no more. Where there is a screen, as many again may have passed it: else the few

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import anyio
 
@@ -42,9 +42,9 @@ DRAIN_SECONDS = 8.0
 """How long a stop waits for the answers to what is on its way: a container is killed 10 s after it is told to end."""
 
 ROOM = 300
-"""Rows that one channel may hold on top of twice what may be in flight: nearly two seconds' worth at the usual limit.
+"""Rows that one channel has room for on top of twice what may be in flight: two seconds' worth at the usual limit.
 
-With a thousand, what was read has left the processor's own cache before it is sent, and a row costs 5 % more.
+With a thousand, what was read has left the processor's own cache before it is sent, and a row costs about 5 % more.
 """
 
 NOT_SENT = Outcome(Verdict.ACCEPTED)
@@ -78,6 +78,7 @@ class Engine:
         self._flights = Flights()
         self._workers = 0
         self._idle = 0
+        """Workers that have no record: at the gate, or on their way there."""
         self._gate = Gate()
         self._queued = Bell()
         """Rung when there may be another entry to send."""
@@ -126,7 +127,7 @@ class Engine:
 
     def open(self, watcher: Watcher | None = None, screen: Screen | None = None) -> Channel:
         """A new way in and out; `leave` it when done. Records that `screen` does not tell to clear are not sent."""
-        channel = Channel(self._admit, self.agenda.lanes, ROOM + 2 * self.most_in_flight, watcher, screen)
+        channel = Channel(self._admit, self.agenda.lanes, self.room, watcher, screen)
         self._channels.add(channel)
         if self._error is not None:
             channel.halt(self._error)
@@ -158,6 +159,11 @@ class Engine:
             self._error = error
             for channel in self._channels:
                 self.halt(channel, error)
+
+    @property
+    def room(self) -> int:
+        """Rows that each channel has room for."""
+        return ROOM + 2 * self.most_in_flight
 
     @property
     def in_flight(self) -> int:
@@ -229,18 +235,18 @@ class Engine:
         if self.bug is not None:
             raise self.bug
 
-    # -- the gate: which record, and when --------------------------------------------------------------------------
+    # -- a worker's turn: which record, when, and its attempt ------------------------------------------------------
 
     async def _work(self) -> None:
         with self._noting_bugs():
-            task = asyncio.current_task()
+            task = cast("asyncio.Task[object]", asyncio.current_task())
             while (turn := await self._turn()) is not None:
                 entry, slot = turn
+                # No await stands between a slot and the first step of its attempt.
                 if not self._idle and self._workers < self.most_in_flight:
                     self._hire()
-                # No await stands between a slot and the first step of its attempt. The request leaves later, once there
-                # is a connection, and with those of others: the slot counts from `taken` on.
                 if (watcher := entry.sender.watcher) is not None:
+                    # it leaves later, once there is a connection, and with others: the slot counts from `taken` on
                     watcher.sent(slot.taken, again=bool(entry.attempts))
                 self._flights.begin(entry, task)
                 try:
@@ -251,7 +257,9 @@ class Engine:
                     outcome = ABORTED
                 finally:
                     self._flights.end(entry)
-                self._note_end((entry, slot, outcome, self._clock.now()))
+                self._landed((entry, slot, outcome, self._clock.now()))
+                self._idle += 1
+                del turn, entry, slot, outcome  # an idle worker holds no record
         self._workers -= 1
 
     @contextmanager
@@ -334,7 +342,8 @@ class Engine:
 
     # -- what follows from an attempt ------------------------------------------------------------------------------
 
-    def _note_end(self, landed: Landed) -> None:
+    def _landed(self, landed: Landed) -> None:
+        """Take in what an attempt came to: an acceptance soon, with others, all else at once."""
         entry, _, outcome, _ = landed
         if outcome.verdict is Verdict.ACCEPTED and outcome.remaining != 0 and not entry.sender.halted:
             self._accepted.put(landed)
@@ -343,7 +352,6 @@ class Engine:
             if (error := self._landing.judge(landed)) is not None:
                 self.stop(error)
             self._ring()
-        self._idle += 1
 
     def catch_up(self) -> None:
         """Take in what has come by this moment."""

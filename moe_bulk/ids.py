@@ -31,8 +31,11 @@ _LONGEST_PLACEHOLDER = max(map(len, PLACEHOLDERS))
 EDGES = string.punctuation + string.whitespace + "\u2010\u2013\u2014\u2026\u2212"  # dashes and an ellipsis
 EDGES_AND_ZERO = EDGES + "0"
 _NOT_TIGHT = bytes((*range(32), *b" <\x7f"))
-_LONGEST = 50_000
-"""Characters of a row's ids and tokens, which JSON doubles at worst: a body with these is not too large."""
+_LONGEST_IDS = 50_000
+"""Characters of a row's ids and tokens from which on its body's size is looked at.
+
+JSON doubles plain ones at worst, and all other texts of such a row take 12 KB: together less than a body may have.
+"""
 
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 
@@ -46,7 +49,7 @@ def plain_ids(customer_id: str, push_id: str, other: str, tight: str) -> bool:
     """True where ids, tokens and any `other` id, `tight` when put together, need no folding and break no rule."""
     return (
         tight.isascii()
-        and len(tight) < _LONGEST
+        and len(tight) < _LONGEST_IDS
         and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)  # a third of what `isprintable` alone takes
         and len(customer_id) > 1
         and customer_id.lower() not in FORBIDDEN
@@ -67,7 +70,8 @@ def all_plain(
     return (
         tight.isascii()
         and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)
-        and (len(tight) < _LONGEST or sum(max(map(len, column), default=0) for column in columns) < _LONGEST)
+        # all of them together are shorter than those of one row may be, or the longest of each column are
+        and (len(tight) < _LONGEST_IDS or sum(max(map(len, each), default=0) for each in columns) < _LONGEST_IDS)
         and all(device_ids)
         and min(map(len, customer_ids), default=2) > 1
         and FORBIDDEN.isdisjoint(map(str.lower, customer_ids))

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from moe_bulk.channel import RETRYING_ASIDE
-from moe_bulk.engine import ROOM
 
 if TYPE_CHECKING:
     from moe_bulk.engine import Engine
@@ -77,9 +76,8 @@ def _without_an_entry(engine: Engine, known: Standstill) -> Waits:
         return Waits.END
     if agenda.lanes.full or (known.read_out and agenda.lanes.parked):
         return Waits.USER if agenda.held_back else Waits.ORDER
-    # A stream takes in no more rows than it has room for, and from some number on those that wait to be tried again
-    # take up theirs.
-    room = RETRYING_ASIDE + ROOM + 2 * engine.most_in_flight
+    # A stream takes in no more rows than it has room for; those that wait to be tried again take it up, but for some.
+    room = engine.room + RETRYING_ASIDE
     if agenda.retrying and (known.read_out or agenda.retrying + engine.in_flight >= room):
         return Waits.RETRY
     return Waits.ANSWERS if known.read_out else Waits.ROWS

@@ -242,6 +242,15 @@ def test_a_stream_is_told_that_its_rows_are_held_back() -> None:
     assert ([0], 2) == (traffic.all(1.0), stream.woken)
 
 
+def test_a_stream_is_told_that_a_row_waits_to_be_tried_again() -> None:
+    """Up to some number they take none of the room that it may be waiting for, either."""
+    stream, agenda = Stream(), Agenda(Users(TIMEOUT))
+    agenda.admit(first := entry(0, stream))
+    assert ([0], 0) == (taken(agenda), stream.woken)
+    agenda.again(first, 5.0)
+    assert (1, 1) == (stream.retrying, stream.woken)
+
+
 def test_what_was_held_back_and_what_was_not_take_turns() -> None:
     """Neither a user's backlog nor a stream's keeps the other waiting."""
     traffic, stream = Traffic(3), Stream()
@@ -491,3 +500,24 @@ def test_what_is_cleared_and_held_back_counts_once() -> None:
     sender.halted = True
     traffic.agenda.withdraw(sender)
     assert [] == looker.asked
+
+
+@pytest.mark.parametrize("end", ["sent", "withdrawn"])
+def test_what_is_cleared_and_waits_to_be_tried_again_counts_once(end: str) -> None:
+    """It counts as waiting until it is due, and as cleared once it may go again."""
+    sender, looker = screened()
+    agenda = Agenda(Users(TIMEOUT))
+    agenda.admit(entry(0, sender))
+    agenda.clear(*looker.withdraw())
+    tried = agenda.next(0.0)
+    assert tried is not None
+    agenda.again(tried, 5.0)
+    assert (0, 1) == (sender.cleared, sender.retrying)
+    if end == "sent":
+        assert tried is agenda.next(5.0)
+        assert (1, 0) == (sender.cleared, sender.retrying)
+        agenda.done(tried)
+    else:
+        sender.halted = True
+        agenda.withdraw(sender)
+    assert (0, 0) == (sender.cleared, sender.retrying)

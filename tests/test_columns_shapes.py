@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_bulk import device as device_module
+from moe_bulk import ids as ids_module
 from moe_bulk.columns import Columns, Reader, Unsent, shapes
 from moe_bulk.columns.shapes import Shapes
-from moe_bulk.device import Device, fold
+from moe_bulk.device import MAX_BODY, Device, Problem, fold
 from moe_bulk.record import Position, Row
 
 if TYPE_CHECKING:
@@ -112,6 +115,50 @@ def test_nearly_all_rows_are_told_by_column() -> None:
     for other in (Row(PLACE, None, "torn"), Row(PLACE, COMMON | {"model": "new"}), Row(PLACE, COMMON | {"uid": "1"})):
         assert None is reader.portion([row, other])
     assert None is reader.portion([])
+
+
+@pytest.mark.parametrize("unit", ["x", '"'])
+@pytest.mark.parametrize("length", [49_000, 49_900, 50_000, 63_000, 64_000, 127_000, 128_000])
+@pytest.mark.parametrize("name", ["customer_id", "device_id", "push_id", "moe_gaid"])
+def test_ids_of_any_length_are_judged_as_they_are_one_by_one(name: str, unit: str, length: int) -> None:
+    """The short ways end long before a body may be too large, whatever JSON makes of the ids and of all else."""
+    common = COMMON | {"model": "é" * 400, "app_version": "電" * 300, "os_version": "\U0001f600" * 250}
+    long = common | {name: f"a{unit * length}b"}
+    exact = device_module._Reading(long, strict=True).device()
+    expected = exact.reason if isinstance(exact, Problem) else exact
+    reader = Reader(Columns())
+    reader.read(Row(PLACE, dict(common)))
+    assert None is not reader.portion([Row(PLACE, common)])
+    for made in (reader.read(Row(PLACE, dict(long))), *reader.read_all([Row(PLACE, dict(long))] * 2)):
+        assert expected == (made.reason if isinstance(made, Unsent) else made.device)
+
+
+def test_a_body_of_the_longest_ids_has_room() -> None:
+    """Quotes are doubled, and the other texts are as long as the short way lets them be."""
+    quotes, token = '"' * (ids_module._LONGEST_IDS // 4 - 20), "abcdefghijklmnop"
+    ids = {"customer_id": quotes, "device_id": quotes, "push_id": quotes + token, "moe_gaid": quotes + token}
+    texts = dict.fromkeys(("model", "app_version", "os_version"), "\U0001f600" * 1000)
+    folded = device_module._fold_common(COMMON | ids | texts)
+    assert folded is not None
+    assert 100_000 < len(orjson.dumps(folded.payload())) <= MAX_BODY
+
+
+def test_constants_count_in_a_body_too() -> None:
+    """A long one leaves less room for ids, so each row's body is looked at."""
+    reader = Reader(Columns(constants={"model": "m" * 60_000}))
+    long = COMMON | {"device_id": '"' * 40_000}
+    for fields in (COMMON, long, COMMON, long):
+        made = reader.read_all([Row(PLACE, dict(fields))] * 2)
+        assert [fields is long] * 2 == [isinstance(each, Unsent) for each in made]
+
+
+def test_long_ids_in_different_rows_are_looked_at_together() -> None:
+    """It is the longest of each column that could meet in one row."""
+    reader, half = Reader(Columns()), "x" * 26_000
+    reader.read(Row(PLACE, dict(COMMON)))
+    long = [Row(PLACE, COMMON | {"device_id": half}), Row(PLACE, COMMON | {"push_id": half})]
+    assert None is reader.portion(long)
+    assert None is not reader.portion([long[0], Row(PLACE, COMMON)] * 3)
 
 
 def test_fewer_are_tried_together_where_one_in_some_is_odd(monkeypatch: pytest.MonkeyPatch) -> None:

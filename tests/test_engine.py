@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moe_bulk.agenda import Entry
+from moe_bulk.channel import RETRYING_ASIDE, Channel
 from moe_bulk.config import Rate, Retry
 from moe_bulk.engine import ROOM
 from moe_bulk.errors import Interrupted, RunStopped, ServiceUnavailable
@@ -285,6 +289,72 @@ def test_a_slow_reader_slows_the_sending() -> None:
         return sent, got
 
     assert (ROOM + 20, 3000) == run_virtually(main)
+
+
+def test_rows_that_wait_to_be_tried_again_have_room_of_their_own() -> None:
+    """A service that fails every other row does not keep the others from being read, until very many wait."""
+
+    async def main() -> tuple[int, int]:
+        machine = Machine()
+        service = Service(machine.now, lambda exchange: (0.1, BROKEN if exchange.number % 2 else ACCEPTED))
+        retry = Retry(first_wait=600.0, longest_wait=600.0)
+        async with engine_on(service, machine.clock, retry=retry, in_flight=10) as engine:
+            channel = engine.open()
+            feeding = asyncio.create_task(feed(channel, records(5000)))
+            collecting = asyncio.create_task(collect(channel))
+            await asyncio.sleep(100)
+            waiting = engine.agenda.retrying
+            await asyncio.sleep(100)
+            sent = len(service.exchanges)
+            engine.leave(channel)
+            with suppress(Interrupted):
+                await collecting
+            await feeding
+        return waiting, sent
+
+    waiting, sent = run_virtually(main)
+    assert RETRYING_ASIDE + ROOM + 20 == waiting
+    assert 2 * waiting - 10 <= sent <= 2 * waiting + 10
+
+
+def test_a_feeder_hears_of_the_room_that_a_row_to_be_tried_again_leaves() -> None:
+    """Nothing settles meanwhile, so nobody else tells it."""
+
+    async def main() -> int:
+        machine = Machine()
+        service = Service(machine.now, lambda exchange: (0.1, throttled(50.0)))
+        async with engine_on(service, machine.clock, in_flight=10) as engine:
+            channel = engine.open()
+            feeding = asyncio.create_task(feed(channel, records(5000)))
+            await asyncio.sleep(10)
+            engine.leave(channel)
+            await feeding
+        return channel._held
+
+    assert ROOM + 20 < run_virtually(main)
+
+
+def test_an_idle_worker_holds_no_record() -> None:
+    """In an application that sends now and then, the last rows do not stay in memory."""
+
+    async def main() -> tuple[int, int]:
+        machine = Machine()
+        service = Service(machine.now, lambda exchange: (1.0, REJECTED if exchange.number % 2 else ACCEPTED))
+        async with engine_on(service, machine.clock, in_flight=10) as engine:
+            channel = engine.open()
+            collecting = asyncio.create_task(collect(channel))
+            await feed(channel, records(60))
+            before = _entries_of(channel)
+            await collecting
+            await asyncio.sleep(1)
+            return before, _entries_of(channel)
+
+    assert (60, 0) == run_virtually(main)
+
+
+def _entries_of(channel: Channel) -> int:
+    gc.collect()
+    return sum(type(each) is Entry and each.sender is channel for each in gc.get_objects())
 
 
 def test_a_single_row_is_not_stuck_behind_a_stream() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from moe_bulk.errors import SourceError
 from moe_bulk.record import Position, Row
+from moe_bulk.sources import delimited
 from moe_bulk.sources.base import MAX_BATCH, MAX_ROW
 from moe_bulk.sources.delimited import Delimited, separator_of
 from moe_bulk.sources.lines import Pieces
@@ -57,6 +58,45 @@ def written(records: list[list[str]], **how: object) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, **how).writerows(records)  # type: ignore[arg-type]  # the options of csv, whichever
     return text.getvalue().encode()
+
+
+@given(
+    st.sampled_from([b"a,b\n", b"a\tb\n", b"a\n"]),
+    st.lists(st.one_of(st.just(b"x,y\n"), st.lists(st.sampled_from(SCRAPS), max_size=6).map(b"".join)), max_size=60),
+    CUTS,
+    st.integers(2, 5),
+)
+@example(b"a\n", [b"x\n", b"  \n"], [], 2)
+@example(b"a\tb\n", [b"x\ty\n", b"\t\n"], [], 2)
+@example(b"a,b\n", [b"x,y\r\n", b"x\ry,z\n", b"x,y\n", b",\n", b"x,y\n", b"x,y\n"], [], 3)
+@example(b"a,b\n", [b"x,y\n", b'"x",y\r\n', b'x,"y\n', b'z"\n', b"\n", b"x,y"], [4, 9], 2)
+def test_plain_lines_are_read_as_with_a_closer_look(
+    header: bytes, lines: list[bytes], sizes: list[int], at_once: int
+) -> None:
+    """Many lines at a time give the rows, with their places and problems, that come of looking at each."""
+    data = header + b"".join(lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "MAX_BATCH", at_once)
+        many = rows(data, sizes)
+        patch.setattr(Delimited, "_read_plain", lambda *_: [])
+        assert rows(data, sizes) == many
+
+
+def test_plain_lines_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is what makes it fast: the closer look begins with the first hundred in which a line is no row by itself."""
+    looked: list[int] = []
+    read = Delimited._read
+
+    def counted(self: Delimited, lines: Any, at: int, batch: list[Row], *, alone: bool) -> Any:
+        looked.append(at)
+        return read(self, lines, at, batch, alone=alone)
+
+    monkeypatch.setattr(Delimited, "_read", counted)
+    plain = b"x,y\n" * (3 * MAX_BATCH)
+    assert 3 * MAX_BATCH == len(rows(b"a,b\n" + plain))
+    assert [] == looked
+    assert 6 * MAX_BATCH + 1 == len(rows(b"a,b\n" + plain + b'x,"y\nz"\n' + plain))
+    assert 3 * MAX_BATCH == looked[0]
 
 
 @given(st.one_of(st.binary(), st.lists(st.sampled_from(SCRAPS)).map(b"".join)))

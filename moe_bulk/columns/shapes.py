@@ -32,7 +32,7 @@ MOST_AT_ONCE, FEWEST_AT_ONCE = 100, 10
 """Rows that are tried together; where not even the fewest are all as others were, the rest goes one by one."""
 
 _LONGEST = 1000
-"""Characters of repeated values: with longer ones, a body's size is looked at."""
+"""Characters of repeated values, and of those with constants: with longer ones, a body's size is looked at."""
 
 _IDS = ("customer_id", "device_id", "push_id")
 _REPEATED = ("platform", "model", "app_version", "os_version", "moe_push_opted", "moe_push_provisional_opted", "type")
@@ -147,10 +147,9 @@ class Shapes:
         if shape is None or attributes.get("platform") not in PLATFORM_NAMES:
             return
         said = shape.repeated(fields)
-        if (
-            not all(value is None or type(value) is str for value in said)
-            or len("".join(filter(None, said))) > _LONGEST
-        ):
+        if not all(value is None or type(value) is str for value in said):
+            return
+        if any(len("".join(filter(None, texts))) > _LONGEST for texts in (said, attributes.values())):
             return
         if self._combinations >= COMBINATIONS_KEPT:
             self._forget()

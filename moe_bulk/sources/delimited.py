@@ -2,7 +2,8 @@
 
 A record may stretch over lines, because line feeds may stand in quotes. Where that goes wrong it is its first line's
 fault: that line is a bad row, and reading goes on with the next one, so no quote swallows what stands behind it. Which
-rows come out does not depend on how the bytes are cut.
+rows come out does not depend on how the bytes are cut. Lines that are rows of their own, as nearly all are, are read
+many at once.
 """
 
 from __future__ import annotations
@@ -82,11 +83,11 @@ class Delimited:
         """Give the rows in a piece; return the lines of a record that goes on behind it, unless it is `final`."""
         lines = _Lines(piece)
         at, batch, hopeless = 0, list[Row](), False
+        while plain := self._read_plain(lines, at):
+            yield plain
+            at += len(plain)
+        # where some line is not plain, others nearby are not, either: to read all of them twice would take longer
         while at < lines.count:
-            if not batch and not hopeless and (plain := self._read_plain(lines, at)):
-                yield plain
-                at += len(plain)
-                continue
             at, problem, cut_off = self._read(lines, at, batch, alone=hopeless)
             if cut_off and not final and lines.size(at, lines.count) < self._max_row:
                 break
@@ -104,18 +105,19 @@ class Delimited:
         return lines.rest(at)
 
     def _read_plain(self, lines: _Lines, at: int) -> list[Row]:
-        """The next rows where each line is one, as nearly always; none where the lines need a closer look."""
-        columns, texts = self.columns or (), lines.texts(at, at + MAX_BATCH)
+        """The rows of the next `MAX_BATCH` lines where each of them is one; none where one needs a closer look."""
+        columns = self.columns or ()
         if not lines.is_utf8 or len(columns) < 2:
             return []
+        texts = lines.texts(at, at + MAX_BATCH)
         try:
             records = list(csv.reader(texts, delimiter=self._separator, strict=True))
         except csv.Error:
             return []
-        if len(records) != len(texts) or set(map(len, records)) != {len(columns)}:
+        if len(records) != len(texts) or set(map(len, records)) != {len(columns)}:  # there may be none left, too
             return []
         places = positions(self._name, lines.line + at, lines.starts[at : at + len(texts)])
-        # without a check that cells and names are as many, which took a tenth more
+        # as many cells as names, each time: to have that checked once more takes a tenth longer
         return [Row(place, dict(zip(columns, cells))) for place, cells in zip(places, records)]  # noqa: B905
 
     def _read(self, lines: _Lines, at: int, batch: list[Row], *, alone: bool) -> _Stop:
@@ -128,7 +130,7 @@ class Delimited:
             for cells in reader:
                 end = first + reader.line_num
                 if len(cells) == width and end - at == 1:
-                    fields: dict[str, object] = dict(zip(columns, cells))  # noqa: B905  as many, and 10 % faster
+                    fields: dict[str, object] = dict(zip(columns, cells))  # noqa: B905  as above
                     batch.append(Row(new(Position, (source, line + at, starts[at], 0)), fields))
                 elif (rows := self._closer_look(lines, at, end, cells)) is None:
                     return _Stop(at, _OPEN_QUOTE)

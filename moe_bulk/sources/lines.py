@@ -107,7 +107,7 @@ class Pieces:
 
 
 def positions(source: str, line: int, offsets: Iterable[int]) -> Iterator[Position]:
-    """Where lines stand that begin at `offsets`, the first being number `line`; none takes a step of Python's."""
+    """Where lines stand that begin at `offsets`, the first being number `line`; made by iterators in C."""
     return map(new_tuple, repeat(Position), zip(repeat(source), count(line), offsets, repeat(0)))
 
 

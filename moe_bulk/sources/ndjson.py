@@ -54,7 +54,7 @@ class Ndjson:
 
     def _rows(self, piece: Piece) -> Iterator[list[Row]]:
         raws = piece.data.removesuffix(b"\n").split(b"\n")
-        offsets = accumulate([len(raw) + 1 for raw in raws], initial=piece.offset)
+        offsets = accumulate([len(raw) + 1 for raw in raws], initial=piece.offset)  # and one more, which nobody takes
         places = positions(self._name, piece.line, offsets)
         for first in range(0, len(raws), MAX_BATCH):
             some = raws[first : first + MAX_BATCH]
