@@ -237,6 +237,8 @@ def test_a_summary_that_was_changed(run: Path, resumed: Path, tmp_path: Path, ki
         run = Path(shutil.copytree(resumed, tmp_path / "resumed.run"))
     assert audit(run).hold
     summary = orjson.loads((run / "summary.json").read_bytes())
+    if path == ("ended_at",):  # the virtual clock goes on while a slow disk syncs, so that the end may come much later
+        summary["ended_at"] = max(each["settled_at"] for each in lines(run))
     change(summary, path, by)
     (run / "summary.json").write_bytes(orjson.dumps(summary))
     found = audit(run)
