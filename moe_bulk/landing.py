@@ -41,8 +41,7 @@ class Landing:
     def take_in(self, accepted: Sequence[Landed]) -> None:
         """Take in acceptances that nothing else came between; none tells that the allowance is used up."""
         self._pace.accepted([(slot, now) for _, slot, _, now in accepted])
-        for entry, _, _, now in accepted:
-            self._users.answered(entry.cell, now)
+        self._users.answered([entry.cell for entry, _, _, _ in accepted], accepted[-1][3])
         for landed in accepted:
             self._note_attempt(landed)
         self._policy.accepted([(entry, outcome, entry.trials, now) for entry, _, outcome, now in accepted])
@@ -56,7 +55,7 @@ class Landing:
         if outcome.http_status is None:
             self._users.given_up(entry.cell, slot.taken, now)
         else:
-            self._users.answered(entry.cell, now)
+            self._users.answered([entry.cell], now)
         self._note_attempt(landed)
         if outcome is ABORTED and entry.sender.halted:  # our own doing: it says nothing about the service
             self._policy.outage.withdrawn(entry, now)

@@ -12,6 +12,7 @@ import math
 from array import array
 from collections import deque
 from dataclasses import dataclass
+from operator import add
 from typing import TYPE_CHECKING, Generic, TypeVar
 from zlib import crc32
 
@@ -29,8 +30,9 @@ HIGHEST_COUNT = 65_535
 """What two bytes hold; the counters of all cells take 5 MB, and 16 MB where a request may take ten minutes."""
 REMEMBERED = 0.05
 """The share of what a cell may hold from which on a run's next session is told of it."""
-CLOSELY = 0.02
-"""The share of the least limit beyond which a cell is counted closely: less than a session's first `REMEMBERED`."""
+CLOSELY = 0.04
+"""The share of the least limit beyond which a cell is counted closely: less than a session's first `REMEMBERED`, and
+more than the cells get by the plain counter when many users share the usual limit evenly."""
 ROUNDING = 0.001
 """Seconds; whoever looks again does so when the bucket has moved on by any rounding."""
 
@@ -59,8 +61,9 @@ class UserLimits:
 class Users:
     """Counts the requests of each user's cell, as the window guard does: from sending until one window after the end.
 
-    Nearly all users get little. Their cells are counted in the longest window only, which holds no less than the others
-    do; those that get more are counted closely, in every window, beginning with as many as the longest one holds.
+    Nearly all users get little. Their cells have one plain counter, which forgets what is older than two of the longest
+    windows at the latest: never less than any window holds. Those that get more are counted closely, in every window,
+    beginning with as many as the plain counter has.
 
     A request's end is its answer, or, where it was given up, the moment at which it can no longer arrive. All times are
     seconds of one clock that never goes backwards; `timeout` is how long a request may take at most.
@@ -72,13 +75,19 @@ class Users:
         self._timeout = timeout
         self._cells = cells
         self._open = array("I", bytes(4 * cells))
+        """Of each cell, the requests on their way."""
         self._windows = [_Window(rate, timeout + GRACE, cells) for rate in (limits or UserLimits()).ours]
         self._longest = max(self._windows, key=lambda window: window.length)
-        self._others = [window for window in self._windows if window is not self._longest]
         self._least = min(window.limit for window in self._windows)
         self._few = int(self._least * closely)
+        """What the plain counter of a cell that is not counted closely may have."""
         self._closely = bytearray(cells)
         """1 for each cell that is counted in every window."""
+        self._lately = array("I", bytes(4 * cells))
+        """Of each other cell, the requests that were answered since the last turn; there is one a longest window."""
+        self._before = array("I", bytes(4 * cells))
+        """Those of the longest window before that turn."""
+        self._next_turn = -math.inf
 
     def cell(self, customer_id: str) -> int:
         """Where a user is counted; the same in every process, for what one session tells the next."""
@@ -87,15 +96,18 @@ class Users:
     def has_room(self, cell: int, now: float) -> bool:
         """True when one more request may be sent this very moment."""
         on_their_way = self._open[cell]
-        if self._longest.sums[cell] + on_their_way < self._least:
-            return True  # at next to no cost for nearly all
-        self._watch_closely(cell, now, now)
+        if not self._closely[cell]:
+            if self._few + on_their_way < self._least:
+                return True  # at next to no cost for nearly all
+            self._watch_closely(cell, now)
+        elif self._longest.sums[cell] + on_their_way < self._least:
+            return True
         return all(window.over(cell, now) + on_their_way < window.limit for window in self._windows)
 
     def look_again_at(self, cell: int, now: float) -> float:
         """Before when a full cell cannot have room again."""
         on_their_way = self._open[cell]
-        self._watch_closely(cell, now, now)
+        self._watch_closely(cell, now)
         full = [window for window in self._windows if window.over(cell, now) + on_their_way >= window.limit]
         return max((window.moves_on_at(cell) for window in full), default=now)
 
@@ -103,13 +115,25 @@ class Users:
         """A request leaves."""
         self._open[cell] += 1
 
-    def answered(self, cell: int, now: float) -> None:
-        """Its answer came: the server received it before `now`."""
-        self._close(cell, now, now)
+    def answered(self, cells: Iterable[int], now: float) -> None:
+        """Answers came, to one request of each of these cells: the server received them before `now`."""
+        if now >= self._next_turn:
+            self._turn(now)
+        on_their_way, closely, lately, before, few = self._open, self._closely, self._lately, self._before, self._few
+        for cell in cells:
+            on_their_way[cell] -= 1
+            if closely[cell]:
+                self._count_closely(cell, now, now)
+            else:
+                lately[cell] = count = lately[cell] + 1
+                if count + before[cell] > few:
+                    self._watch_closely(cell, now)
 
     def given_up(self, cell: int, taken: float, now: float) -> None:
         """No answer came to what was sent at `taken`, and its connection was aborted: it may still arrive."""
-        self._close(cell, max(taken + self._timeout, now) + GRACE, now)
+        self._open[cell] -= 1
+        self._watch_closely(cell, now)  # the plain counter knows of no later moment than now
+        self._count_closely(cell, max(taken + self._timeout, now) + GRACE, now)
 
     def busy(self, now: float, sessions: int = 1) -> list[list[int]]:
         """Of cells that hold a good part of what they may: the cell and, for each window, how many count now.
@@ -119,9 +143,9 @@ class Users:
         """
         told = REMEMBERED / 2 ** min(sessions - 1, 10)
         if self._few >= self._least * told:  # cells that are told of may not be counted closely yet
-            for cell, count in enumerate(self._longest.sums):
+            for cell, count in enumerate(map(add, self._lately, self._before)):
                 if count >= self._least * told:
-                    self._watch_closely(cell, now, now)
+                    self._watch_closely(cell, now)
         found = {
             cell
             for window in self._windows
@@ -136,29 +160,33 @@ class Users:
     def remember(self, busy: Iterable[Iterable[int]], end: float, now: float) -> None:
         """Count what an earlier session said of its busy cells; all of it was over at `end`."""
         for cell, *counts in busy:
-            self._watch_closely(cell % self._cells, now, now)
+            self._watch_closely(cell % self._cells, now)
             for window, count in zip(self._windows, counts, strict=False):
                 window.add(cell % self._cells, min(end, now), now, count)
 
-    def _close(self, cell: int, end: float, now: float) -> None:
-        self._open[cell] -= 1
-        self._longest.add(cell, end, now)
-        if self._closely[cell]:
-            for window in self._others:
-                window.add(cell, end, now)
-        elif end > now or self._longest.sums[cell] > self._few:
-            # what was given up may end later than the moment at which the others would otherwise be told of it
-            self._watch_closely(cell, end, now)
+    def _count_closely(self, cell: int, end: float, now: float) -> None:
+        for window in self._windows:
+            window.add(cell, end, now)
 
-    def _watch_closely(self, cell: int, end: float, now: float) -> None:
-        """Count it in every window from now on; nothing of what the longest one holds was over later than `end`.
+    def _watch_closely(self, cell: int, now: float) -> None:
+        """Count it in every window from now on, and what the plain counter has as if all of it had ended now.
 
-        The others take all of it for as late as that, so they hold too much for one window, and never too little.
+        So they hold too much for one window, and never too little.
         """
-        if not self._closely[cell]:
-            self._closely[cell] = True
-            for window in self._others:
-                window.add(cell, end, now, self._longest.over(cell, now))
+        if self._closely[cell]:
+            return
+        if now >= self._next_turn:
+            self._turn(now)
+        self._closely[cell] = True
+        for window in self._windows:
+            window.add(cell, now, now, self._lately[cell] + self._before[cell])
+
+    def _turn(self, now: float) -> None:
+        """Let the plain counters forget what ended a longest window ago; what came since the last turn stays."""
+        nothing = array("I", bytes(4 * self._cells))
+        all_over = now >= self._next_turn + self._longest.length
+        self._before, self._lately = nothing if all_over else self._lately, nothing[:]
+        self._next_turn = now + self._longest.length
 
 
 class _Window:

@@ -195,7 +195,7 @@ class Traffic:
         sent = self.agenda.next(now, retries_first=retries_first)
         if sent is not None:
             self.users.sent(sent.cell)
-            self.users.answered(sent.cell, now)
+            self.users.answered([sent.cell], now)
             sent.tried(Attempt(now, now, 0.0, 503))
         return sent
 
@@ -410,10 +410,10 @@ def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int, li
                 away.append(nxt)
             case "finish" if away:
                 done.append(away.pop(chance.randrange(len(away))))
-                users.answered(done[-1].cell, now)
+                users.answered([done[-1].cell], now)
                 agenda.done(done[-1])
             case "retry" if away and away[0].sender is not halted:
-                users.answered(away[0].cell, now)
+                users.answered([away[0].cell], now)
                 agenda.again(away.pop(0), now + chance.randrange(5))
             case "halt" if halted is None:
                 halted = chance.choice(streams)

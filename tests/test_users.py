@@ -58,7 +58,7 @@ def test_the_next_session_is_told_of_busy_cells() -> None:
     for cell, count in ((0, 30), (1, 1), (2, 49)):
         sent(before, count, cell)
         for _ in range(min(count, 28)):
-            before.answered(cell, 100.0)
+            before.answered([cell], 100.0)
     assert [[0, 30, 30], [2, 49, 49]] == before.busy(101.0)
     after = users(Rate(40, 60.0), Rate(1000, 3600.0), cells=3)
     after.remember(before.busy(101.0), 102.0, 110.0)
@@ -90,8 +90,51 @@ def test_what_little_was_counted_in_one_window_only_is_told_too() -> None:
     before = users(Rate(100, 60.0), Rate(1000, 3600.0), cells=2, closely=0.5)
     sent(before, 40)
     for _ in range(40):
-        before.answered(0, 100.0)
+        before.answered([0], 100.0)
     assert [[0, 40, 40]] == before.busy(101.0)
+
+
+def test_the_plain_counter_forgets_after_two_of_the_longest_windows() -> None:
+    """Until then what it knows counts in full, as soon as the cell gets much; afterwards none of it does."""
+    hour = 3600.0 * (1 + CLOCK_MARGIN)
+    for hours, told in ((0.9, [[0, 6, 6]]), (1.9, [[0, 6, 6]]), (2.0, []), (20.0, [])):
+        later = 100.0 + hours * hour
+        one = users(Rate(100, 60.0), Rate(100, 3600.0), closely=0.05)
+        sent(one, 6)
+        one.answered([0, 0, 0], 100.0)  # it turns for the first time here, and so it does an hour later
+        one.answered([0], later)
+        one.answered([0, 0], later)
+        assert told == one.busy(later), hours
+
+
+def test_what_the_plain_counter_has_counts_from_the_moment_of_the_closer_look() -> None:
+    """All of it as if it had just ended, for one window; what is on its way is not among it."""
+    one = users(Rate(10, 60.0), closely=0.5)
+    sent(one, 6)
+    one.answered([0] * 5, 1.0)
+    assert one.has_room(0, 50.0)
+    one.answered([0], 50.0)
+    sent(one, 4)
+    assert [False, False, True] == [one.has_room(0, at) for at in (50.0, 50.0 + WINDOW - 0.1, 50.0 + WINDOW + BUCKET)]
+
+
+def test_what_stands_before_a_turn_and_behind_it_counts_together() -> None:
+    """No window around the turn of the plain counter holds more than the limit."""
+    one = users(Rate(6, 60.0), closely=0.5)
+    sent(one, 6)
+    one.answered([0], 0.0)
+    one.answered([0, 0], WINDOW - 1.0)
+    one.answered([0, 0, 0], WINDOW + 1.0)
+    assert [False, False, True] == [one.has_room(0, at) for at in (WINDOW + 1.0, 2 * WINDOW, 2 * WINDOW + BUCKET + 1.0)]
+
+
+def test_much_on_its_way_calls_for_the_closer_look() -> None:
+    """A cell with few answers, and with as many on their way as there may be, has no room."""
+    one = users(Rate(10, 60.0), closely=0.5)
+    sent(one, 4)
+    one.answered([0] * 4, 1.0)
+    sent(one, 6)
+    assert [False, False, True] == [one.has_room(0, at) for at in (1.0, WINDOW + 0.9, WINDOW + BUCKET + 1.0)]
 
 
 def test_a_user_has_the_same_cell_in_every_process() -> None:
@@ -114,7 +157,7 @@ def test_an_answered_request_counts_for_a_window() -> None:
     """It counts from its sending until a window after its answer, and at most a bucket longer."""
     one = users(Rate(1, 60.0))
     sent(one, 1)
-    one.answered(0, 10.0)
+    one.answered([0], 10.0)
     assert not one.has_room(0, 10.0 + WINDOW - 0.001)
     assert one.has_room(0, 10.0 + WINDOW + BUCKET)
 
@@ -137,7 +180,7 @@ def test_every_window_counts() -> None:
         now = three.look_again_at(0, now)
         room_after.append(round(now))
         three.sent(0)
-        three.answered(0, now)
+        three.answered([0], now)
     assert ([0, 0, 1, 10], 100) == (room_after, round(three.look_again_at(0, now), -1))
 
 
@@ -146,8 +189,8 @@ def test_when_to_look_again() -> None:
     one = users(Rate(2, 60.0))
     sent(one, 2)
     assert pytest.approx(100 * BUCKET + WINDOW + BUCKET + ROUNDING) == one.look_again_at(0, 100.5 * BUCKET)
-    one.answered(0, 102.5 * BUCKET)
-    one.answered(0, 110.5 * BUCKET)
+    one.answered([0], 102.5 * BUCKET)
+    one.answered([0], 110.5 * BUCKET)
     look_at = one.look_again_at(0, 111 * BUCKET)
     assert pytest.approx(102 * BUCKET + WINDOW + BUCKET + ROUNDING) == look_at
     assert [False, True] == [one.has_room(0, look_at - 2 * ROUNDING), one.has_room(0, look_at)]
@@ -162,11 +205,11 @@ def test_a_cell_that_nobody_asked_about_for_a_day() -> None:
     """Whatever it held is forgotten, and it counts on."""
     one = users(Rate(2, 60.0))
     sent(one, 2)
-    one.answered(0, 1.0)
+    one.answered([0], 1.0)
     one.given_up(0, 0.0, 1.0)
     assert one.has_room(0, 86_400.0)
     sent(one, 1)
-    one.answered(0, 86_400.0)
+    one.answered([0], 86_400.0)
     assert one.has_room(0, 86_400.0)
     sent(one, 1)
     assert not one.has_room(0, 86_400.0)
@@ -188,7 +231,7 @@ def test_cells_do_not_count_for_each_other() -> None:
     """A full one says nothing about its neighbours."""
     three = users(Rate(1, 60.0), cells=3)
     sent(three, 1, cell=1)
-    three.answered(1, 5.0)
+    three.answered([1], 5.0)
     assert [True, False, True] == [three.has_room(cell, 6.0) for cell in range(3)]
 
 
@@ -196,7 +239,7 @@ def test_memory_is_that_of_the_cells() -> None:
     """The counters take a few megabytes from the beginning, and no more for a hundred thousand users."""
 
     def size(many: Users) -> int:
-        arrays = [many._open]
+        arrays = [many._open, many._lately, many._before]
         for window in many._windows:
             arrays += [window._counts, window._moved, window.sums]
         return sum(each.itemsize * len(each) for each in arrays)
@@ -206,7 +249,7 @@ def test_memory_is_that_of_the_cells() -> None:
     for number in range(100_000):
         cell = many.cell(f"u-{number}")
         many.sent(cell)
-        many.answered(cell, number / 1000)
+        many.answered([cell], number / 1000)
     assert before == size(many) < 6_000_000
 
 
@@ -268,7 +311,7 @@ class AnyTraffic(RuleBasedStateMachine):
         """Let a request end by an answer or without one."""
         user, taken = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
         if answered:
-            self.users.answered(self.users.cell(user), self.now)
+            self.users.answered([self.users.cell(user)], self.now)
             over = self.now
         else:
             self.users.given_up(self.users.cell(user), taken, self.now)
@@ -315,7 +358,7 @@ def full(*cells: int, at: float = 0.0) -> tuple[Users, HeldBack[str]]:
     counters = users(Rate(1, 60.0), cells=8)
     for cell in cells:
         counters.sent(cell)
-        counters.answered(cell, at)
+        counters.answered([cell], at)
     return counters, HeldBack(counters)
 
 
@@ -324,7 +367,7 @@ def gone(counters: Users, held: HeldBack[str], cell: int, now: float) -> str | N
     item = held.next(now)
     if item is not None:
         counters.sent(cell)
-        counters.answered(cell, now)
+        counters.answered([cell], now)
     return item
 
 
@@ -364,7 +407,7 @@ def test_cells_with_room_take_turns() -> None:
             held.hold(item, cell, 0.0)
     for cell in (1, 2):
         for _ in range(3):
-            counters.answered(cell, 0.0)
+            counters.answered([cell], 0.0)
     assert ["a", "x", "b", "y", "c", "d", None] == [held.next(1000.0) for _ in range(7)]
 
 
@@ -376,7 +419,7 @@ def test_a_cell_that_has_no_room_after_all_is_looked_at_later() -> None:
     held.hold("a", 5, 0.0)
     first = held.next_due()
     assert first is not None
-    counters.answered(5, first - 1.0)
+    counters.answered([5], first - 1.0)
     assert held.next(first) is None
     second = held.next_due()
     assert second is not None
