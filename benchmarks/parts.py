@@ -105,8 +105,7 @@ async def journal(part: Part, folder: Path) -> tuple[int, float, float]:
         book = run.journal()
         async for batch in _results(part.source):
             with watch:
-                for result in batch:
-                    settled.take_in(result.position)
+                settled.take_in(*[result.position for result in batch])
                 book.record(batch)
                 settled.settle(*[result.position for result in batch])
                 before, written = written, written + len(batch)

@@ -280,7 +280,7 @@ async def _note_share(seconds: list[Second], pace: Pace, clock: Clock) -> None:
 
 async def _feed(channel: Channel) -> None:
     number = 0
-    while channel.has_room or await channel.wait_for_room():
+    while channel.room or await channel.wait_for_room():
         channel.put(Record(Row(Position("rows", number, number), {}), Device(f"u-{number}", f"d-{number}", {})))
         number += 1
 

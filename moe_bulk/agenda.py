@@ -19,7 +19,7 @@ from moe_bulk.retry import Trials
 from moe_bulk.users import HeldBack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from moe_bulk.record import Record
     from moe_bulk.users import Users
@@ -72,8 +72,8 @@ class Sender(Protocol):
     cleared: int
     """How many of its entries passed the screen and are on their way or about to be sent; the agenda's to count."""
 
-    def settled(self, result: Result) -> None:
-        """Take in the last word on one of its records."""
+    def settled(self, *results: Result) -> None:
+        """Take in the last words on some of its records."""
 
     def wake(self) -> None:
         """Let whoever waits for its results, or to put records in, look again."""
@@ -148,31 +148,37 @@ class Agenda:
         self._retries: list[tuple[float, int, Entry]] = []
         self._numbers = count()
 
-    def admit(self, entry: Entry) -> None:
-        """Queue a new entry behind all that share a key with it."""
-        entry.cell = self._users.cell(entry.record.device.customer_id)
-        if self.lanes.admit(entry):
-            self._first(entry)
-        else:
-            entry.sender.parked += 1
+    def admit(self, *entries: Entry) -> None:
+        """Queue new entries of one sender, each behind all that share a key with it."""
+        cell_of = self._users.cell
+        for entry in entries:
+            entry.cell = cell_of(entry.record.device.customer_id)
+        free = self.lanes.admit(*entries)
+        entries[0].sender.parked += len(entries) - len(free)
+        if free:
+            self._first(free)
 
-    def _first(self, entry: Entry) -> None:
-        """It is first in all its lanes: it may go, or is looked at by who knows whether it need go."""
-        if (screen := entry.sender.screen) is None:
-            self._ready(entry)
+    def _first(self, entries: Sequence[Entry]) -> None:
+        """They are first in all their lanes: they may go, or are looked at by who knows whether they need go.
+
+        All are of one sender.
+        """
+        if (screen := entries[0].sender.screen) is None:
+            self._ready(entries)
         else:
-            screen.ask(entry)
+            for entry in entries:
+                screen.ask(entry)
 
     def clear(self, entry: Entry) -> None:
         """Queue an entry that passed its sender's screen."""
         entry.cleared = True
         entry.sender.cleared += 1
-        self._ready(entry)
+        self._ready([entry])
 
     def ask_again(self, entry: Entry) -> None:
         """Take back that an entry may be sent, and have it looked at once more."""
         self._no_longer_cleared(entry)
-        self._first(entry)
+        self._first([entry])
 
     def _no_longer_cleared(self, entry: Entry) -> None:
         entry.sender.cleared -= entry.cleared
@@ -186,18 +192,20 @@ class Agenda:
         heapq.heappush(self._retries, (due, next(self._numbers), entry))
         sender.wake()  # up to some number, what waits to be tried again takes none of its room
 
-    def done(self, entry: Entry) -> None:
-        """The entry is settled or withdrawn: those behind it may go."""
-        gone = [entry]
+    def done(self, *entries: Entry) -> None:
+        """These entries are settled or withdrawn: those behind them may go."""
+        gone: Sequence[Entry] = entries
         while gone:
-            done = gone.pop()
-            self._no_longer_cleared(done)
-            for freed in self.lanes.release(done):
-                freed.sender.parked -= 1
-                if freed.sender.halted:
-                    gone.append(freed)
+            for entry in gone:
+                if entry.cleared:
+                    self._no_longer_cleared(entry)
+            freed, gone = self.lanes.release(*gone), []
+            for entry in freed:
+                entry.sender.parked -= 1
+                if entry.sender.halted:
+                    gone.append(entry)
                 else:
-                    self._first(freed)
+                    self._first([entry])
 
     def next(self, now: float, *, retries_first: bool = True) -> Entry | None:
         """Take the next entry that may be sent, if there is one; it has room for the user until another one is sent.
@@ -208,7 +216,7 @@ class Agenda:
             entry = heapq.heappop(self._retries)[2]
             entry.sender.retrying -= 1
             entry.sender.cleared += entry.cleared
-            self._ready(entry, first=retries_first)
+            self._ready([entry], first=retries_first)
         self._held_go_first = not self._held_go_first
         if self._held_go_first:
             return self._next_held(now) or self._next_ready(now, retries_first=retries_first)
@@ -267,8 +275,7 @@ class Agenda:
             for entry in self._held.take_out(lambda held: held.sender is sender):
                 self._unpark(entry)
                 gone.append(entry)
-        for entry in gone:
-            self.done(entry)
+        self.done(*gone)
 
     @property
     def held_back(self) -> bool:
@@ -280,11 +287,11 @@ class Agenda:
         """Entries that wait to be tried again."""
         return len(self._retries)
 
-    def _ready(self, entry: Entry, *, first: bool = False) -> None:
-        sender = entry.sender
+    def _ready(self, entries: Sequence[Entry], *, first: bool = False) -> None:
+        sender = entries[0].sender
         if not sender.ready:
             self._turns.append(sender)
         if first:
-            sender.ready.appendleft(entry)
+            sender.ready.extendleft(entries)
         else:
-            sender.ready.append(entry)
+            sender.ready.extend(entries)

@@ -37,7 +37,7 @@ class Channel:
 
     def __init__(
         self,
-        admit: Callable[[Entry], None],
+        admit: Callable[..., None],
         lanes: Lanes[Entry],
         room: int,
         watcher: Watcher | None,
@@ -62,37 +62,35 @@ class Channel:
         self._changed = Bell()
 
     @property
-    def has_room(self) -> bool:
-        """True when one more row may go in right now."""
-        return (
-            self._held - self.parked - self.cleared - min(self.retrying, RETRYING_ASIDE) < self._room
-            and self.cleared < self._room
-            and not self.halted
-            and not self._lanes.full
-        )
+    def room(self) -> int:
+        """How many more rows may go in right now; those that have to wait behind others leave it as it was."""
+        if self.halted or self.cleared >= self._room:
+            return 0
+        held = self._held - self.parked - self.cleared - min(self.retrying, RETRYING_ASIDE)
+        return max(0, min(self._room - held, self._lanes.room))
 
     async def wait_for_room(self) -> bool:
-        """Wait until one more row may go in; False when nothing is taken in any more."""
-        while not self.has_room and not self.halted:
+        """Wait until there is room; False when nothing is taken in any more."""
+        while not self.room and not self.halted:
             await self._changed.wait()
         return not self.halted
 
-    def put(self, record: Record) -> None:
-        """Send a record; its result will come. Call it only when the channel `has_room`."""
-        self._held += 1
-        self._unsettled += 1
-        self._admit(Entry(record, self))
+    def put(self, *records: Record) -> None:
+        """Send records, not more of them than there is `room` for; their results will come."""
+        self._held += len(records)
+        self._unsettled += len(records)
+        self._admit(*[Entry(record, self) for record in records])
 
-    def pass_on(self, result: Result) -> None:
-        """Hand on the result of a row that is not sent at all."""
-        self._held += 1
-        self._results.append(result)
+    def pass_on(self, *results: Result) -> None:
+        """Hand on the results of rows that are not sent at all."""
+        self._held += len(results)
+        self._results.extend(results)
         self.wake()
 
-    def settled(self, result: Result) -> None:
-        """The last word on one of the records that went in."""
-        self._unsettled -= 1
-        self._results.append(result)
+    def settled(self, *results: Result) -> None:
+        """The last words on some of the records that went in."""
+        self._unsettled -= len(results)
+        self._results.extend(results)
         self.wake()
 
     def end(self, error: Exception | None = None) -> None:

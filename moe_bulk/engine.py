@@ -321,8 +321,8 @@ class Engine:
             self.agenda.ask_again(entry)
         return None
 
-    def _admit(self, entry: Entry) -> None:
-        self.agenda.admit(entry)
+    def _admit(self, *entries: Entry) -> None:
+        self.agenda.admit(*entries)
         self._queued.ring()
 
     # -- what a screen says of the entries that it is asked about ----------------------------------------------------

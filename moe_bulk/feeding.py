@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, cast
 
 from moe_bulk.columns import Unsent
 from moe_bulk.errors import JournalError, SourceError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from moe_bulk.channel import Channel
     from moe_bulk.clock import Clock
     from moe_bulk.intake import Intake
+    from moe_bulk.intake.reading import Batch
     from moe_bulk.record import Record
     from moe_bulk.run import Run
 
@@ -31,10 +33,12 @@ async def feed(
     try:
         async with aclosing(intake.batches()) as batches:
             async for batch in batches:
-                for made in batch if run is None else run.judge(batch):
-                    if not channel.has_room and not await channel.wait_for_room():
+                rows = batch if run is None else run.judge(batch)
+                while rows:
+                    if not (room := channel.room) and not await channel.wait_for_room():
                         return
-                    _take_in(made, channel, clock, run)
+                    _take_in(rows[:room], channel, clock, run)
+                    rows = rows[room:]
         channel.end()
     except asyncio.CancelledError:
         # Where it was not us, who leave the channel, nobody else would end it.
@@ -46,13 +50,19 @@ async def feed(
         channel.end(error)
 
 
-def _take_in(made: Record | Unsent | Position, channel: Channel, clock: Clock, run: Run | None) -> None:
-    if run is not None:
-        run.take_in(made)
-    if isinstance(made, Unsent):
-        channel.pass_on(_unsent(made, clock))
-    elif not isinstance(made, Position):
-        channel.put(made)
+def _take_in(rows: Batch, channel: Channel, clock: Clock, run: Run | None) -> None:
+    for kind, alike in groupby(rows, type):
+        some = list(alike)
+        if kind is Position:
+            if run is not None:
+                run.skip(*cast("list[Position]", some))
+            continue
+        if run is not None:
+            run.take_in(*[made.row.position for made in cast("list[Record | Unsent]", some)])
+        if kind is Unsent:
+            channel.pass_on(*[_unsent(made, clock) for made in cast("list[Unsent]", some)])
+        else:
+            channel.put(*cast("list[Record]", some))
 
 
 def _unsent(made: Unsent, clock: Clock) -> Result:

@@ -6,6 +6,7 @@ that does one thing runs several times as fast.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from moe_bulk.flights import ABORTED
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    from moe_bulk.agenda import Agenda, Entry
+    from moe_bulk.agenda import Agenda, Entry, Sender
     from moe_bulk.clock import Clock
     from moe_bulk.errors import RunStopped
     from moe_bulk.pacing import Pace, Slot
@@ -42,11 +43,9 @@ class Landing:
         """Take in acceptances that nothing else came between; none tells that the allowance is used up."""
         self._pace.accepted([(slot, now) for _, slot, _, now in accepted])
         self._users.answered([entry.cell for entry, _, _, _ in accepted], accepted[-1][3])
-        for landed in accepted:
-            self._note_attempt(landed)
+        self._note_attempts(accepted)
         self._policy.accepted([(entry, outcome, entry.trials, now) for entry, _, outcome, now in accepted])
-        for landed in accepted:
-            self._settle(landed, Status.ACCEPTED)
+        self._settle(accepted, Status.ACCEPTED)
 
     def judge(self, landed: Landed) -> RunStopped | None:
         """Take in one attempt, whatever it came to; the error that is to stop everything, where that follows."""
@@ -56,7 +55,7 @@ class Landing:
             self._users.given_up(entry.cell, slot.taken, now)
         else:
             self._users.answered([entry.cell], now)
-        self._note_attempt(landed)
+        self._note_attempts([landed])
         if outcome is ABORTED and entry.sender.halted:  # our own doing: it says nothing about the service
             self._policy.outage.withdrawn(entry, now)
             self._agenda.done(entry)
@@ -66,28 +65,35 @@ class Landing:
             self._agenda.done(entry)  # being stopped is no failure of the record: it stays unsettled
             return None
         if isinstance(decision, Settle):
-            self._settle(landed, decision.status)
+            self._settle([landed], decision.status)
         elif isinstance(decision, Wait):
             self._agenda.again(entry, now + decision.seconds)
         else:
             return decision.error
         return None
 
-    def _note_attempt(self, landed: Landed) -> None:
-        """Tell its record, and who watches, what an attempt was."""
-        entry, slot, outcome, now = landed
-        taken = slot.taken
-        fields = (self._clock.epoch(taken), taken, (now - taken) * 1000, outcome.http_status, outcome.error)
-        attempt = new_tuple(Attempt, fields)
-        entry.tried(attempt)
-        if (watcher := entry.sender.watcher) is not None:
-            watcher.answered(attempt)
+    def _note_attempts(self, over: Sequence[Landed]) -> None:
+        """Tell their records, and who watches, what attempts were."""
+        epoch = self._clock.epoch
+        for entry, slot, outcome, now in over:
+            taken = slot.taken
+            fields = (epoch(taken), taken, (now - taken) * 1000, outcome.http_status, outcome.error)
+            attempt = new_tuple(Attempt, fields)
+            entry.tried(attempt)
+            if (watcher := entry.sender.watcher) is not None:
+                watcher.answered(attempt)
 
-    def _settle(self, landed: Landed, status: Status) -> None:
-        """The last word on a record was said."""
-        entry, _, outcome, now = landed
-        sender = entry.sender
-        if sender.screen is not None:
-            sender.screen.settled(entry, status)
-        self._agenda.done(entry)
-        sender.settled(entry.result(status, outcome, self._clock.epoch(now)))
+    def _settle(self, over: Sequence[Landed], status: Status) -> None:
+        """The last words on these records were said."""
+        epoch = self._clock.epoch
+        entries = [entry for entry, _, _, _ in over]
+        for entry in entries:
+            if (screen := entry.sender.screen) is not None:
+                screen.settled(entry, status)
+        self._agenda.done(*entries)
+        for sender, of_one in groupby(over, _sender):
+            sender.settled(*[entry.result(status, outcome, epoch(now)) for entry, _, outcome, now in of_one])
+
+
+def _sender(landed: Landed) -> Sender:
+    return landed[0].sender

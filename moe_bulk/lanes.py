@@ -2,7 +2,7 @@
 
 Each ticket knows how many tickets it waits for (the one directly before it in each of its lanes) and who waits for it;
 a lane is only a pointer to its last ticket. Admitting and releasing cost a few dictionary look-ups, however long the
-lanes are, and there is no cycle: a ticket waits only for older ones.
+lanes are, and there is no cycle: a ticket waits only for older ones. Both take many tickets at once, as they come.
 """
 
 from __future__ import annotations
@@ -57,20 +57,28 @@ class Lanes(Generic[T]):
         self._on_room = on_room
         self._last: dict[Hashable, T] = {}
 
-    def admit(self, ticket: T) -> bool:
-        """Join the lanes of all its keys; True when it is first in all of them and may go."""
-        last = self._last
-        for key in ticket.keys:
-            before = last.get(key)
-            if before is not None and before is not ticket:
-                if before.followers is None:
-                    before.followers = []
-                before.followers.append(ticket)
-                ticket.waits += 1
-            last[key] = ticket
-        if ticket.waits:
-            self.park(ticket)
-        return not ticket.waits
+    @property
+    def room(self) -> int:
+        """How many more tickets should be admitted for now, at most."""
+        return 0 if self.full else self.max_parked - self.parked
+
+    def admit(self, *tickets: T) -> list[T]:
+        """Let each join the lanes of all its keys; returns those that are first in all of theirs and may go."""
+        join, free = self._last.setdefault, []
+        for ticket in tickets:
+            for key in ticket.keys:
+                before = join(key, ticket)
+                if before is not ticket:
+                    if before.followers is None:
+                        before.followers = []
+                    before.followers.append(ticket)
+                    ticket.waits += 1
+                    self._last[key] = ticket
+            if ticket.waits:
+                self.park(ticket)
+            else:
+                free.append(ticket)
+        return free
 
     def park(self, ticket: T) -> None:
         """Count a ticket among those that wait: here for others, or elsewhere although it is first in its lanes."""
@@ -89,22 +97,22 @@ class Lanes(Generic[T]):
     def _is_full(self) -> bool:
         return self.parked >= self.max_parked or self.parked_bytes >= self._max_bytes
 
-    def release(self, ticket: T) -> list[T]:
-        """Leave the lanes: the ticket is done. Returns those that may go now, oldest first."""
-        last = self._last
-        for key in ticket.keys:
-            if last.get(key) is ticket:
-                del last[key]
-        if ticket.followers is None:
-            return []
-        freed: list[T] = []
-        for follower in ticket.followers:
-            follower.waits -= 1
-            if not follower.waits:
-                self.unpark(follower)  # type: ignore[arg-type]  # only T is ever admitted
-                freed.append(follower)  # type: ignore[arg-type]
-        ticket.followers = None
-        return freed
+    def release(self, *tickets: T) -> list[T]:
+        """Leave the lanes: these are done. Returns those that may go now, the oldest behind each first."""
+        last, freed = self._last, []
+        for ticket in tickets:
+            for key in ticket.keys:
+                if last.get(key) is ticket:
+                    del last[key]
+            if ticket.followers is None:
+                continue
+            for follower in ticket.followers:
+                follower.waits -= 1
+                if not follower.waits:
+                    self.unpark(follower)  # type: ignore[arg-type]  # only T is ever admitted
+                    freed.append(follower)
+            ticket.followers = None
+        return freed  # type: ignore[return-value]
 
     def __len__(self) -> int:
         """Lanes in use."""

@@ -11,7 +11,6 @@ from moe_bulk.amounts import size
 from moe_bulk.checkpoint import Checkpoint
 from moe_bulk.clock import boot_id
 from moe_bulk.errors import AGAIN, JournalError, TooManyFailures
-from moe_bulk.record import Position
 from moe_bulk.standing import version
 from moe_bulk.superseding import STOPPED, supersede
 
@@ -19,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from moe_bulk.columns import Unsent
     from moe_bulk.intake import Batch
     from moe_bulk.outcome import Attempt, Result
-    from moe_bulk.record import Record
+    from moe_bulk.record import Position
     from moe_bulk.rundir import RunFolder
     from moe_bulk.standing import Job, Standing
     from moe_bulk.tally import Summary, Tally
@@ -125,13 +123,14 @@ class Run:
         """
         return self._census.judge(batch)
 
-    def take_in(self, made: Record | Unsent | Position) -> None:
-        """A row was read that has no result yet, or reading came past one that an earlier session settled."""
-        if isinstance(made, Position):
-            self._settled.skip(made)
-        else:
-            self._tally.read()
-            self._settled.take_in(made.row.position)
+    def take_in(self, *positions: Position) -> None:
+        """Rows were read that have no result yet."""
+        self._tally.read(len(positions))
+        self._settled.take_in(*positions)
+
+    def skip(self, *positions: Position) -> None:
+        """Reading came past rows that an earlier session settled."""
+        self._settled.skip(*positions)
 
     def record(self, batch: Sequence[Result]) -> None:
         """Write results as they settle, dead letters first; raises JournalError where the disk does not take them."""

@@ -6,7 +6,8 @@ import heapq
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from moe_bulk.errors import ConfigError
@@ -20,6 +21,7 @@ ITEM_BITS = 16
 OFFSETS = 1 << 47
 """Offsets end here, so that an offset and an item, packed, fit into 64 bits."""
 
+_source = attrgetter("source")
 _AT_ONCE = 500_000
 """Rows that are sorted at once: sorting takes some 40 bytes a row, keeping them takes 16."""
 
@@ -212,10 +214,10 @@ class Settled:
         spans = self._earlier.get(position.source)
         return spans is not None and position.offset << ITEM_BITS | position.item in spans
 
-    def take_in(self, position: Position) -> None:
-        """A row goes its way, in input order."""
-        self._under_way[position] = None
-        self._last[position.source] = self._latest = position
+    def take_in(self, *positions: Position) -> None:
+        """Rows go their way, in input order."""
+        self._under_way.update(zip(positions, repeat(None)))
+        self.skip(*positions)
 
     def settle(self, *positions: Position) -> None:
         """The results of rows that were under way are written; KeyError at the first that was not."""
@@ -223,12 +225,13 @@ class Settled:
         for position in positions:
             del under_way[position]
 
-    def skip(self, position: Position) -> None:
-        """Reading came past a row that an earlier session settled, in input order with those taken in.
+    def skip(self, *positions: Position) -> None:
+        """Reading came past rows that an earlier session settled, in input order with those taken in.
 
         The last one of several in a row is enough. It keeps checkpoints small: what is behind is told as one range.
         """
-        self._last[position.source] = self._latest = position
+        self._last.update(zip(map(_source, positions), positions, strict=True))  # of each source, the last one stays
+        self._latest = positions[-1]
 
     def snapshot(self) -> Snapshot:
         """What is settled at this moment."""

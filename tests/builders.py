@@ -167,7 +167,7 @@ def engine_on(
 async def feed(channel: Channel, rows: Iterable[Record]) -> None:
     """Put all rows in as there is room, and end the channel."""
     for row in rows:
-        if not channel.has_room and not await channel.wait_for_room():
+        if not channel.room and not await channel.wait_for_room():
             return
         channel.put(row)
     channel.end()

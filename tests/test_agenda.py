@@ -37,9 +37,9 @@ class Stream:
         self.watcher: Watcher | None = None
         self.woken = 0
 
-    def settled(self, result: Result) -> None:
+    def settled(self, *results: Result) -> None:
         """Is not told by the agenda."""
-        raise AssertionError(result)
+        raise AssertionError(results)
 
     def wake(self) -> None:
         """Is woken when its rows are held back: there may be room for more of them."""

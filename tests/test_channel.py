@@ -27,7 +27,11 @@ class Fixture:
     def __init__(self, room: int = 2) -> None:
         self.entries: list[Entry] = []
         self.lanes: Lanes[Entry] = Lanes()
-        self.channel = Channel(self.entries.append, self.lanes, room, None)
+        self.channel = Channel(self.take_in, self.lanes, room, None)
+
+    def take_in(self, *entries: Entry) -> None:
+        """Be handed entries."""
+        self.entries += entries
 
     def put(self, number: int) -> None:
         """Send a row."""
@@ -53,14 +57,14 @@ def test_room_is_for_the_unsettled_and_the_unread() -> None:
 
     async def main() -> list[bool]:
         made = Fixture(room=2)
-        seen = [made.channel.has_room]
+        seen = [made.channel.room > 0]
         made.put(0)
         made.put(1)
-        seen.append(made.channel.has_room)
+        seen.append(made.channel.room > 0)
         made.settle()
-        seen.append(made.channel.has_room)
+        seen.append(made.channel.room > 0)
         await made.channel.receive()
-        seen.append(made.channel.has_room)
+        seen.append(made.channel.room > 0)
         return seen
 
     assert [True, False, False, True] == run_virtually(main)
@@ -73,11 +77,11 @@ def test_rows_that_passed_a_screen_have_room_of_their_own() -> None:
         made, seen = Fixture(room=2), []
         for number in range(2):
             made.put(number)
-        seen.append(made.channel.has_room)
+        seen.append(made.channel.room > 0)
         made.channel.cleared = 1
-        seen.append(made.channel.has_room)
+        seen.append(made.channel.room > 0)
         made.channel.cleared = 2
-        seen.append(made.channel.has_room)
+        seen.append(made.channel.room > 0)
         return seen
 
     assert [False, True, False] == run_virtually(main)
@@ -87,15 +91,15 @@ def test_rows_that_wait_to_be_tried_again_take_no_room_until_they_are_many() -> 
     """A share of failures does not keep the others from being read; a service that fails them all does."""
     made, seen = Fixture(room=2), []
     for number in range(RETRYING_ASIDE + 2):
-        assert made.channel.has_room
+        assert made.channel.room
         made.put(number)
         made.channel.retrying = number + 1
-    seen.append(made.channel.has_room)
+    seen.append(made.channel.room > 0)
     made.channel.retrying = RETRYING_ASIDE + 1  # one is tried again
-    seen.append(made.channel.has_room)
+    seen.append(made.channel.room > 0)
     made.settle()
     run_virtually(made.channel.receive)
-    seen.append(made.channel.has_room)
+    seen.append(made.channel.room > 0)
     assert [False, False, True] == seen
 
 
@@ -104,9 +108,9 @@ def test_rows_behind_others_take_no_room() -> None:
     made = Fixture(room=1)
     made.put(0)
     made.channel.parked = 1
-    assert made.channel.has_room
+    assert made.channel.room
     made.lanes.full = True
-    assert not made.channel.has_room
+    assert not made.channel.room
 
 
 def test_waiting_for_room_ends_when_results_are_read() -> None:
@@ -134,7 +138,7 @@ def test_a_halted_channel_takes_nothing_in() -> None:
         waiting = asyncio.create_task(made.channel.wait_for_room())
         assert await blocked(waiting)
         made.channel.halt(Interrupted("enough"))
-        return await waiting, await made.channel.wait_for_room(), made.channel.has_room
+        return await waiting, await made.channel.wait_for_room(), made.channel.room > 0
 
     assert (False, False, False) == run_virtually(main)
 
