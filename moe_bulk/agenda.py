@@ -34,8 +34,8 @@ class Watcher(Protocol):
     def sent(self, at: float, *, again: bool) -> None:
         """A request leaves at boot-clock second `at`; `again` where it is not its record's first."""
 
-    def answered(self, attempt: Attempt) -> None:
-        """It is over: answered, or given up."""
+    def answered(self, *attempts: Attempt) -> None:
+        """They are over: answered, or given up."""
 
 
 class Screen(Protocol):
@@ -212,15 +212,22 @@ class Agenda:
 
         Retries that are due go before the other entries of their stream, or wait until there are no others.
         """
-        while (retries_first or not self._turns) and self._retries and self._retries[0][0] <= now:
-            entry = heapq.heappop(self._retries)[2]
-            entry.sender.retrying -= 1
-            entry.sender.cleared += entry.cleared
-            self._ready([entry], first=retries_first)
+        if self._retries and (retries_first or not self._turns):
+            self._take_up_retries(now, first=retries_first)
+        if not self._held.queues:
+            return self._next_ready(now, retries_first=retries_first)
         self._held_go_first = not self._held_go_first
         if self._held_go_first:
             return self._next_held(now) or self._next_ready(now, retries_first=retries_first)
         return self._next_ready(now, retries_first=retries_first) or self._next_held(now)
+
+    def _take_up_retries(self, now: float, *, first: bool) -> None:
+        """Queue those that are due; where they do not go `first`, one is enough."""
+        while self._retries and self._retries[0][0] <= now and (first or not self._turns):
+            entry = heapq.heappop(self._retries)[2]
+            entry.sender.retrying -= 1
+            entry.sender.cleared += entry.cleared
+            self._ready([entry], first=first)
 
     def _next_ready(self, now: float, *, retries_first: bool) -> Entry | None:
         """Take the next of those that wait for nothing; those whose user has had enough are held back on the way."""
@@ -229,7 +236,7 @@ class Agenda:
             entry = sender.ready.popleft()
             if sender.ready:
                 self._turns.append(sender)
-            if not self._held.must_hold(entry.cell, now):
+            if entry.cell not in self._held.queues and self._users.has_room(entry.cell, now):
                 return entry
             self._held.hold(entry, entry.cell, now, first=retries_first and bool(entry.attempts))
             self.lanes.park(entry)

@@ -36,7 +36,8 @@ class Gate:
     def leave(self) -> None:
         """Let others through."""
         self._taken = False
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     async def _wait(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -7,6 +7,7 @@ that does one thing runs several times as fast.
 from __future__ import annotations
 
 from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 from moe_bulk.flights import ABORTED
@@ -15,7 +16,7 @@ from moe_bulk.record import new_tuple
 from moe_bulk.retry import Settle, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
     from moe_bulk.agenda import Agenda, Entry, Sender
@@ -78,10 +79,10 @@ class Landing:
         for entry, slot, outcome, now in over:
             taken = slot.taken
             fields = (epoch(taken), taken, (now - taken) * 1000, outcome.http_status, outcome.error)
-            attempt = new_tuple(Attempt, fields)
-            entry.tried(attempt)
-            if (watcher := entry.sender.watcher) is not None:
-                watcher.answered(attempt)
+            entry.tried(new_tuple(Attempt, fields))
+        for sender, of_one in _by_sender(over):
+            if sender.watcher is not None:
+                sender.watcher.answered(*[entry.attempts[-1] for entry, _, _, _ in of_one])
 
     def _settle(self, over: Sequence[Landed], status: Status) -> None:
         """The last words on these records were said."""
@@ -91,9 +92,16 @@ class Landing:
             if (screen := entry.sender.screen) is not None:
                 screen.settled(entry, status)
         self._agenda.done(*entries)
-        for sender, of_one in groupby(over, _sender):
+        for sender, of_one in _by_sender(over):
             sender.settled(*[entry.result(status, outcome, epoch(now)) for entry, _, outcome, now in of_one])
 
 
-def _sender(landed: Landed) -> Sender:
-    return landed[0].sender
+def _by_sender(over: Sequence[Landed]) -> Iterable[tuple[Sender, Iterable[Landed]]]:
+    """Those of one sender together that follow each other: nearly always all of them."""
+    senders = list(map(_sender, map(_entry, over)))
+    if senders.count(senders[0]) == len(senders):
+        return [(senders[0], over)]
+    return groupby(over, lambda landed: landed[0].sender)
+
+
+_entry, _sender = itemgetter(0), attrgetter("sender")

@@ -38,8 +38,10 @@ class Permission:
 
     def slot(self, entry: Entry, now: float) -> Slot | None:
         """The slot of a request whose attempt begins this very moment, where it may be sent."""
-        again = self._outage.send_at(now)
-        if entry.sender.halted or again is None or again > now or (slot := self._pace.take(now)) is None:
+        outage = self._outage
+        if entry.sender.halted or (outage.declared_at is not None and outage.send_at(now) != now):
+            return None
+        if (slot := self._pace.take(now)) is None:
             return None
         if self._clock.now() - now <= STOOD_STILL_SECONDS:
             return slot

@@ -103,6 +103,8 @@ class Outage:
     def __init__(self, limit: float) -> None:
         self.declared_at: float | None = None
         self.lives = 0
+        self.suspected = False
+        """True while it is worth finding out whether others fail, too."""
         self._limit = limit
         self._failed: dict[Hashable, list[Trials]] = {}
         """Those that failed since the last sign of life, and whom to give back each try that was paid for."""
@@ -116,17 +118,13 @@ class Outage:
         """True while the service counts as gone."""
         return self.declared_at is not None
 
-    @property
-    def suspected(self) -> bool:
-        """True while it is worth finding out whether others fail, too."""
-        return self._in_a_row >= SUSPICIOUS or self.declared_at is not None
-
     def alive(self) -> None:
         """Records were accepted, or one refused for its own sake: the service is there."""
         self.lives += 1
         if not self._in_a_row:
             return  # nobody failed since the last sign of life
         self._in_a_row = 0
+        self.suspected = False
         self._failed.clear()
         self.declared_at = None
         self._probing = None
@@ -135,6 +133,7 @@ class Outage:
     def trouble(self, record: Hashable, trials: Trials, now: float, *, reached: bool = True) -> None:
         """Charge an attempt of `record` that came to nothing, unless the service is to blame."""
         self._in_a_row += 1
+        self.suspected = self._in_a_row >= SUSPICIOUS
         if reached:
             trials.failed(self.lives)
         if not self.declared or (reached and trials.to_blame):

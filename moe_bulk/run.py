@@ -112,9 +112,9 @@ class Run:
         tally.retried()
         tally.timeline.sent(at, again=True)
 
-    def answered(self, attempt: Attempt) -> None:
-        """It is over."""
-        self._events.append(attempt)
+    def answered(self, *attempts: Attempt) -> None:
+        """They are over."""
+        self._events.extend(attempts)
 
     def judge(self, batch: Batch) -> Batch:
         """What rows that were read are from now on: unsent, where their user has too many devices.

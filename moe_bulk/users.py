@@ -265,20 +265,17 @@ class HeldBack(Generic[T]):
 
     def __init__(self, users: Users) -> None:
         self._users = users
-        self._queues: dict[int, deque[T]] = {}
+        self.queues: dict[int, deque[T]] = {}
+        """By their cells; whoever is of one of these has to wait behind the others."""
         self._waiting: list[tuple[float, int]] = []
         """When to look at which cell again; a cell with a queue is here or among those that may have room."""
         self._may_go: deque[int] = deque()
 
-    def must_hold(self, cell: int, now: float) -> bool:
-        """True when the cell has no room, or others wait for it."""
-        return cell in self._queues or not self._users.has_room(cell, now)
-
     def hold(self, item: T, cell: int, now: float, *, first: bool = False) -> None:
         """Let an item wait behind the others of its cell, or before them."""
-        queue = self._queues.get(cell)
+        queue = self.queues.get(cell)
         if queue is None:
-            queue = self._queues[cell] = deque()
+            queue = self.queues[cell] = deque()
             heapq.heappush(self._waiting, (self._users.look_again_at(cell, now), cell))
         if first:
             queue.appendleft(item)
@@ -294,12 +291,12 @@ class HeldBack(Generic[T]):
             if not self._users.has_room(cell, now):
                 heapq.heappush(self._waiting, (self._users.look_again_at(cell, now), cell))
                 continue
-            queue = self._queues[cell]
+            queue = self.queues[cell]
             item = queue.popleft()
             if queue:
                 self._may_go.append(cell)
             else:
-                del self._queues[cell]
+                del self.queues[cell]
             return item
         return None
 
@@ -310,18 +307,18 @@ class HeldBack(Generic[T]):
     def take_out(self, chosen: Callable[[T], bool]) -> list[T]:
         """Give back all items that are chosen; the others wait on in their order."""
         gone: list[T] = []
-        for cell, queue in list(self._queues.items()):
+        for cell, queue in list(self.queues.items()):
             gone += filter(chosen, queue)
             left = deque(item for item in queue if not chosen(item))
             if left:
-                self._queues[cell] = left
+                self.queues[cell] = left
             else:
-                del self._queues[cell]
-        self._waiting = [each for each in self._waiting if each[1] in self._queues]
+                del self.queues[cell]
+        self._waiting = [each for each in self._waiting if each[1] in self.queues]
         heapq.heapify(self._waiting)
-        self._may_go = deque(cell for cell in self._may_go if cell in self._queues)
+        self._may_go = deque(cell for cell in self._may_go if cell in self.queues)
         return gone
 
     def __len__(self) -> int:
         """Items that wait."""
-        return sum(map(len, self._queues.values()))
+        return sum(map(len, self.queues.values()))

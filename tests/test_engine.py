@@ -139,9 +139,9 @@ class Watching:
         """A request leaves."""
         self.told.append(("sent again" if again else "sent", at))
 
-    def answered(self, attempt: Attempt) -> None:
-        """It is over."""
-        self.told.append(("answered", attempt.http_status))
+    def answered(self, *attempts: Attempt) -> None:
+        """They are over."""
+        self.told += [("answered", attempt.http_status) for attempt in attempts]
 
 
 def test_a_watcher_is_told_of_every_request() -> None:

@@ -257,7 +257,7 @@ def test_a_bug_among_what_is_done_together_surfaces_as_itself() -> None:
         def sent(self, at: float, *, again: bool) -> None:
             """Take it in."""
 
-        def answered(self, attempt: Attempt) -> None:
+        def answered(self, *attempts: Attempt) -> None:
             """Break."""
             raise Mine("a bug")
 

@@ -371,21 +371,26 @@ def gone(counters: Users, held: HeldBack[str], cell: int, now: float) -> str | N
     return item
 
 
+def must_wait(counters: Users, held: HeldBack[str], cell: int, now: float) -> bool:
+    """Tell whether another one of the cell would have to wait."""
+    return cell in held.queues or not counters.has_room(cell, now)
+
+
 def test_a_cell_s_queue_goes_in_order_as_there_is_room() -> None:
     """One a minute here: the first, then the second, and nobody passes those that wait."""
     counters, held = full(3)
     for item in ("a", "b"):
-        assert held.must_hold(3, 1.0)
+        assert must_wait(counters, held, 3, 1.0)
         held.hold(item, 3, 1.0)
     assert (None, 2) == (held.next(1.0), len(held))
     due = held.next_due()
     assert due is not None
     assert (None, "a", None) == (held.next(due - 0.01), gone(counters, held, 3, due), gone(counters, held, 3, due))
-    assert held.must_hold(3, due)
+    assert must_wait(counters, held, 3, due)
     due = held.next_due()
     assert due is not None
-    assert (True, "b", None) == (held.must_hold(3, due), gone(counters, held, 3, due), held.next_due())
-    assert (False, 0) == (held.must_hold(3, 1e6), len(held))
+    assert (True, "b", None) == (must_wait(counters, held, 3, due), gone(counters, held, 3, due), held.next_due())
+    assert (False, 0) == (must_wait(counters, held, 3, 1e6), len(held))
 
 
 def test_to_the_front_of_the_queue() -> None:
@@ -437,7 +442,7 @@ def test_taken_out() -> None:
     held.hold("c", 1, due)
     assert "a" == gone(counters, held, 1, due)
     assert ["A", "B", "A"] == held.take_out(str.isupper)
-    assert (3, False) == (len(held), held.must_hold(2, due))
+    assert (3, False) == (len(held), must_wait(counters, held, 2, due))
     assert ({"b", "c"}, None) == ({held.next(1000.0), held.next(1000.0), held.next(1000.0)}, held.next_due())
 
 

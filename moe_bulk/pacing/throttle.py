@@ -11,7 +11,7 @@ from moe_bulk.config import Rate
 from moe_bulk.outcome import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from moe_bulk.outcome import Outcome
 
@@ -74,8 +74,7 @@ class Throttle:
 
     def note_accepted(self, answers: Collection[tuple[float, float]]) -> None:
         """Take in acceptances that ask for nothing, by when they were sent and when they came: as `note` of each."""
-        for _, now in answers:
-            self._got.note(1, now, self.paused_until)
+        self._got.note_all([now for _, now in answers], self.paused_until)
         if not self._throttled and not self.pauses:  # nearly always
             self._answers.extend(repeat(object=False, times=len(answers)))
             return
@@ -129,6 +128,15 @@ class _LastWindow:
             self._go_on_to(now, paused_until)
         self._last = now
         self._parts[-1][1] += got
+
+    def note_all(self, times: Sequence[float], paused_until: float) -> None:
+        """As `note` of each: they got through, and ascend."""
+        if times and times[-1] < self._end:  # all in the part that is being filled, as nearly always
+            self._last = times[-1]
+            self._parts[-1][1] += len(times)
+            return
+        for now in times:
+            self.note(1, now, paused_until)
 
     def _go_on_to(self, now: float, paused_until: float) -> None:
         silence = now - max(self._last, paused_until)
