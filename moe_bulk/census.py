@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from moe_bulk.columns import Unsent
 from moe_bulk.deadletter import clean
+from moe_bulk.device import Device
 from moe_bulk.errors import AGAIN, JournalError, RunRefused
 from moe_bulk.journal import sync_to_disk, telling, trouble
 from moe_bulk.naming import CENSUS
@@ -57,6 +58,7 @@ _RECORD = struct.Struct("=IQQ")
 _LOG_AT = 4096
 _CELL = 8
 _pack = _RECORD.pack
+_unpack = struct.Struct("<QQ").unpack
 _new_hash = blake2b(digest_size=8).copy
 """To copy one takes less time than to make one."""
 
@@ -164,14 +166,12 @@ class Census:
 
         Positions are of rows that an earlier session settled. Raises JournalError where it cannot be written or read.
         """
-        judged = [self._judge(each) if isinstance(each, Record) else each for each in rows]
+        judged = [self._beyond(row) if isinstance(row, Record) and not self._admit(row.device) else row for row in rows]
         self._write_out()
         return judged
 
-    def _judge(self, record: Record) -> Record | Unsent:
+    def _beyond(self, record: Record) -> Unsent:
         device = record.device
-        if self._admit(device.customer_id, device.device_id):
-            return record
         reason = (
             f"customer_id has {self._sizes.most:,} devices in this run already; MoEngage blocks a user with more: "
             "see whether many people share this id"
@@ -181,18 +181,18 @@ class Census:
 
     def admits(self, customer_id: str, device_id: str) -> bool:
         """Whether the user may have this device, too; then it is one of the user's from now on."""
-        admitted = self._admit(customer_id, device_id)
+        admitted = self._admit(Device(customer_id, device_id, {}))
         self._write_out()
         return admitted
 
-    def _admit(self, customer_id: str, device_id: str) -> bool:
+    def _admit(self, of: Device) -> bool:
         if self._broken is not None:
             raise self._broken
-        user, device = _hash(customer_id), _hash(device_id)
+        user, device = _hashes(of.customer_id, of.device_id)
         place = user & self._cell_of
         cell = self._table[place]
         if cell & _COUNT < self._sizes.most:
-            self._append(place, user, device)
+            self._append(place, cell, user, device)
             return True
         devices = self._known.get(user)
         if devices is None:
@@ -202,17 +202,16 @@ class Census:
             return True
         if len(devices) >= self._sizes.most:
             return False
-        self._append(place, user, device)
+        self._append(place, cell, user, device)
         self._known.insert(devices, index, device)
         return True
 
-    def _append(self, place: int, user: int, device: int) -> None:
+    def _append(self, place: int, cell: int, user: int, device: int) -> None:
         number = self.records + 1
         if number > MOST_RECORDS:
             return
         if number == self._sizes.first + 1:
             self._write_out()  # the table lies between these two
-        cell = self._table[place]
         self._unwritten += _pack(cell >> _COUNT_BITS, user, device)
         self.records = number
         self._point(place, number, cell)
@@ -386,11 +385,12 @@ class _Known:
             self._room += len(self._users.popitem(last=False)[1]) + _ENTRY
 
 
-def _hash(text: str) -> int:
-    """64 bits that stand for an id, in any process; valid ids hold no lone surrogates."""
-    digest = _new_hash()
-    digest.update(text.encode())
-    return int.from_bytes(digest.digest(), "little")
+def _hashes(customer_id: str, device_id: str) -> tuple[int, int]:
+    """64 bits that stand for each, in any process; valid ids hold no lone surrogates."""
+    user, device = _new_hash(), _new_hash()
+    user.update(customer_id.encode())
+    device.update(device_id.encode())
+    return _unpack(user.digest() + device.digest())
 
 
 def _damaged(path: Path) -> str:

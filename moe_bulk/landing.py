@@ -75,10 +75,10 @@ class Landing:
 
     def _note_attempts(self, over: Sequence[Landed]) -> None:
         """Tell their records, and who watches, what attempts were."""
-        epoch = self._clock.epoch
+        zero = self._clock.zero  # what `epoch` adds, which would be a call for each
         for entry, slot, outcome, now in over:
             taken = slot.taken
-            fields = (epoch(taken), taken, (now - taken) * 1000, outcome.http_status, outcome.error)
+            fields = (zero + taken, taken, (now - taken) * 1000, outcome.http_status, outcome.error)
             entry.tried(new_tuple(Attempt, fields))
         for sender, of_one in _by_sender(over):
             if sender.watcher is not None:
@@ -86,14 +86,14 @@ class Landing:
 
     def _settle(self, over: Sequence[Landed], status: Status) -> None:
         """The last words on these records were said."""
-        epoch = self._clock.epoch
+        zero = self._clock.zero
         entries = [entry for entry, _, _, _ in over]
         for entry in entries:
             if (screen := entry.sender.screen) is not None:
                 screen.settled(entry, status)
         self._agenda.done(*entries)
         for sender, of_one in _by_sender(over):
-            sender.settled(*[entry.result(status, outcome, epoch(now)) for entry, _, outcome, now in of_one])
+            sender.settled(*[entry.result(status, outcome, zero + now) for entry, _, outcome, now in of_one])
 
 
 def _by_sender(over: Sequence[Landed]) -> Iterable[tuple[Sender, Iterable[Landed]]]:

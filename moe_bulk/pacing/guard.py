@@ -53,7 +53,8 @@ class WindowGuard:
         What a request costs of the even pace does not matter here: the bucket sees to that.
         """
         del cost
-        self._forget(now)
+        if self._ends and self._ends[0] <= now:
+            self._forget(now)
         if self._open + len(self._ends) >= self.limit:
             return None
         self._open += 1
