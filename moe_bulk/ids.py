@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import string
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 def words(*lines: str) -> frozenset[str]:
@@ -26,7 +26,8 @@ PLACEHOLDERS = words(
     "na n/a n.a n null nil none nan nsnull undefined undef unknown unset unavailable missing empty blank void",
     "true false notset not_set notavailable not_available notapplicable optedout optout blacklisted",
 ) | {"not set", "not available", "not applicable", "opted out", "no token"}
-_LONGEST_PLACEHOLDER = max(map(len, PLACEHOLDERS))
+_LONG = max(map(len, PLACEHOLDERS)) + 1
+"""Characters of what cannot be a placeholder."""
 
 EDGES = string.punctuation + string.whitespace + "\u2010\u2013\u2014\u2026\u2212"  # dashes and an ellipsis
 EDGES_AND_ZERO = EDGES + "0"
@@ -53,9 +54,14 @@ def plain_ids(customer_id: str, push_id: str, other: str, tight: str) -> bool:
         and len(tight.encode().translate(None, _NOT_TIGHT)) == len(tight)  # a third of what `isprintable` alone takes
         and len(customer_id) > 1
         and customer_id.lower() not in FORBIDDEN
-        and len(push_id.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER
-        and (not other or len(other.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER)
+        and len(push_id.strip(EDGES_AND_ZERO)) >= _LONG
+        and (not other or len(other.strip(EDGES_AND_ZERO)) >= _LONG)
     )
+
+
+def _core_lengths(tokens: Iterable[str]) -> Iterator[int]:
+    """How long tokens are without what stands around placeholders."""
+    return map(len, map(str.strip, tokens, repeat(EDGES_AND_ZERO)))
 
 
 def all_plain(
@@ -75,6 +81,6 @@ def all_plain(
         and all(device_ids)
         and min(map(len, customer_ids), default=2) > 1
         and FORBIDDEN.isdisjoint(map(str.lower, customer_ids))
-        and all(len(token.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER for token in push_ids)
-        and all(len(other.strip(EDGES_AND_ZERO)) > _LONGEST_PLACEHOLDER for other in filter(None, others))
+        and min(_core_lengths(push_ids), default=_LONG) >= _LONG
+        and min(_core_lengths(filter(None, others)), default=_LONG) >= _LONG
     )
