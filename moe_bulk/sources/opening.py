@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BLOCK = 256 * 1024
-"""Bytes that one read asks for."""
+BLOCK = 64 * 1024
+"""Bytes that one read asks for. For larger ones the system is asked for memory each time, a page at a time."""
 
 POLL_SECONDS = 0.25
 """How long to wait for a pipe before saying that nothing came: whoever reads may want to stop."""
