@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 BATCH = 16
 """Results that settle together: about so many when 64 requests are on their way."""
 
-UNDER_WAY = 1_000
-"""Rows that are read before the first of them has its result, about."""
+UNDER_WAY = 428
+"""Rows that are read before the first of them has its result, about: what a stream has room for at 64 in flight."""
 
 SAVE_EVERY = 5_000
 """Rows between two checkpoints, of which there is one a second."""
