@@ -239,6 +239,8 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._deadlines.close()
+        if self._poster is not None:
+            self._poster.close()
         if self._own_transport is not None:
             with anyio.CancelScope(shield=True):
                 await self._own_transport.aclose()

@@ -16,7 +16,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from moe_bulk.connections import NOT_FIT
+from moe_bulk.connections import NOT_FIT, Carrier, Idle, attempt_under_way
 from moe_bulk.sending import PendingRequest, SendQueue
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
+
+    from moe_bulk.connections import UnderWay
 
 _LOG = logging.getLogger("httpx")
 """Where httpx tells of each request: whoever listens there hears of these, too."""
@@ -62,30 +64,37 @@ class _Hidden(bytes):
 class Reply:
     """An answer whose head has come: its status, its headers by any case, and what comes of its body."""
 
-    __slots__ = ("_connection", "_payload", "_sent", "headers", "status")
+    __slots__ = ("_carrier", "_idle", "_message", "_payload", "_sent", "headers", "status")
 
-    def __init__(self, connection: Connection, message: RawResponseMessage, payload: StreamReader, sent: int) -> None:
+    def __init__(
+        self, carrier: Carrier, message: RawResponseMessage, payload: StreamReader, sent: int, idle: Idle
+    ) -> None:
         self.status = message.code
         self.headers: Mapping[str, str] = message.headers
-        self._connection = connection
+        self._carrier = carrier
+        self._message = message
         self._payload = payload
         self._sent = sent
+        self._idle = idle
 
     async def read_into(self, body: bytearray, most: int) -> None:
         """Add what comes of the body, about `most` bytes at most; what came before an error is in `body`.
 
         The connection is given back where all of it came, and the next request may follow; else it is aborted.
         """
-        payload = self._payload
+        payload, connection = self._payload, self._carrier.connection
         try:
             while not payload.at_eof() and len(body) < most:
-                body += await payload.read(most)
+                # mostly all of it is there already
+                body += payload.read_nowait(most) if payload.is_eof() else await payload.read(most)
         finally:
-            transport = self._connection.transport
-            if payload.at_eof() and transport is not None and self._all_said(transport):
-                self._connection.release()
+            transport = connection.transport
+            if not payload.at_eof() or transport is None or not self._all_said(transport):
+                _abort(connection)
+            elif self._message.should_close:
+                connection.close()
             else:
-                _abort(self._connection)
+                self._idle.give(self._carrier)
 
     def _all_said(self, transport: asyncio.Transport) -> bool:
         """True where all was said on both sides: neither an answer nor the rest of a request is still to come.
@@ -122,6 +131,7 @@ class Poster:
             proxy_headers=None if proxy is None else {**proxy.headers, "Host": address.host_port_subcomponent or ""},
         )
         self._connector = session.connector
+        self._idle = Idle()
         self._queue = SendQueue()
         self._url = url
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
@@ -130,21 +140,32 @@ class Poster:
 
     async def post(self, body: bytes, more: Mapping[str, str] | None = None) -> Reply:
         """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
-        connection = await self._connector.connect(self._request, [], _ANY_TIME)
+        attempt = attempt_under_way.get(None)
+        carrier = self._idle.take(attempt) or await self._connect(attempt)
         try:
-            reply = await self._exchange(connection, _Hidden(self._head_of(body, more) + body))
+            reply = await self._exchange(carrier, _Hidden(self._head_of(body, more) + body))
             if _LOG.isEnabledFor(logging.INFO):
                 _LOG.info("HTTP Request: POST %s %d", self._url, reply.status)
         except BaseException:
-            _abort(connection)
+            _abort(carrier.connection)
             raise
         return reply
+
+    async def _connect(self, attempt: UnderWay | None) -> Carrier:
+        connection = await self._connector.connect(self._request, [], _ANY_TIME)
+        # our own connector has told the attempt of it
+        return attempt.carriers[-1] if attempt is not None and attempt.carriers else Carrier(connection, attempt)
+
+    def close(self) -> None:
+        """Keep no connection any longer; their connector closes them."""
+        self._idle.close()
 
     def _head_of(self, body: bytes, more: Mapping[str, str] | None) -> bytes:
         added = "".join(f"\r\n{_one_line(f'{name}: {value}')}" for name, value in more.items()) if more else ""
         return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
 
-    async def _exchange(self, connection: Connection, request: _Hidden) -> Reply:
+    async def _exchange(self, carrier: Carrier, request: _Hidden) -> Reply:
+        connection = carrier.connection
         protocol = connection.protocol
         if protocol is None:
             raise aiohttp.ClientConnectionError(NOT_FIT)
@@ -155,7 +176,7 @@ class Poster:
             if not pending.handed_over:  # what came in between is read before the exception that it led to
                 raise aiohttp.ClientConnectionError(NOT_FIT)
             if not _is_provisional(message.code):
-                return Reply(connection, message, payload, len(request))
+                return Reply(carrier, message, payload, len(request), self._idle)
         raise aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from traceback import TracebackException
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,8 @@ def anyio_backend() -> str:
 async def _posting(url: str, ca_bundle: str | None = None) -> AsyncIterator[Poster]:
     transport = default_transport(url, ca_bundle)
     try:
-        yield Poster(transport.session, url, Fields(FIELDS), transport.proxy)
+        with closing(Poster(transport.session, url, Fields(FIELDS), transport.proxy)) as poster:
+            yield poster
     finally:
         await transport.aclose()
 
@@ -261,7 +262,7 @@ async def test_a_connection_that_closed_at_the_end_of_its_answer_is_let_go(tmp_p
     trusted = authority(tmp_path)
     async with serving(polite, trusted.context) as server, _posting(server.url, trusted.bundle) as poster:
         reply = await poster.post(BODY)
-        transport = reply._connection.transport
+        transport = reply._carrier.connection.transport
         assert transport is not None
         transport.close()
         transport.close()

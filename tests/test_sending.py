@@ -13,7 +13,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from moe_bulk.client import Client
 from moe_bulk.config import Credentials
-from moe_bulk.connections import Connector, UnderWay, attempt_under_way
+from moe_bulk.connections import Carrier, Idle, UnderWay, attempt_under_way
 from moe_bulk.device import Device
 from moe_bulk.posting import Fields, Poster
 from moe_bulk.record import Position, Record, Row
@@ -192,6 +192,19 @@ def _closed(connection: Connection) -> None:
     connection.transport.close()
 
 
+def _as_one_is_taken(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Carrier], object]) -> None:
+    """Let something happen right behind the choice of a connection that was used before."""
+    take = Idle.take
+
+    def chosen(self: Idle, attempt: UnderWay | None) -> Carrier | None:
+        carrier = take(self, attempt)
+        assert carrier is not None
+        asyncio.get_running_loop().call_soon(happens, carrier)
+        return carrier
+
+    monkeypatch.setattr(Idle, "take", chosen)
+
+
 @pytest.mark.parametrize("used", [True, False])
 @pytest.mark.parametrize(
     ("server_does", "said"),
@@ -202,14 +215,14 @@ async def test_what_comes_in_between_is_no_answer(
     server_does: Callable[[Connection], None],
     said: str,
     used: bool,  # noqa: FBT001  two cases
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between the moment when the connection was chosen and the one when the request leaves."""
-    happens = not used
 
     class Late(aiohttp.TCPConnector):
         async def connect(self, *args: Any) -> Connection:
             connection = await super().connect(*args)
-            if happens:
+            if not used:
                 asyncio.get_running_loop().call_soon(server_does, connection)
             return connection
 
@@ -217,7 +230,7 @@ async def test_what_comes_in_between_is_no_answer(
         poster = Poster(session, server.url, Fields({}), None)
         if used:
             await (await poster.post(b"first")).read_into(bytearray(), 65536)
-            happens = True
+            _as_one_is_taken(monkeypatch, lambda carrier: server_does(carrier.connection))
         with pytest.raises(aiohttp.ClientConnectionError, match=said):
             await poster.post(b"second")
         await asyncio.sleep(0.01)
@@ -243,6 +256,7 @@ async def test_a_request_that_is_cancelled_as_it_waits_takes_its_connection_with
             await task
         reply = await poster.post(b"second")
         await reply.read_into(bytearray(), 65536)
+        poster.close()
         assert 200 == reply.status
         assert 2 == server.connections
 
@@ -251,22 +265,12 @@ async def test_a_process_that_stood_still_before_its_request_left_sends_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Within its timeout when the connection was chosen, but its slot in the window may have passed since."""
-    connect = Connector.connect
-    stands_still = False
-
-    async def chosen(self: Connector, *args: Any) -> Connection:
-        connection = await connect(self, *args)
-        if stands_still:
-            asyncio.get_running_loop().call_soon(time.sleep, 2 * SHORT)
-        return connection
-
-    monkeypatch.setattr(Connector, "connect", chosen)
     record = Record(Row(Position("rows", 1, 0), {}), Device("user-1", "device-1", {"platform": "ANDROID"}))
     async with serving(polite) as server:
         credentials = Credentials("WORKSPACE", "KEY", base_url=server.url)
         async with Client(credentials, SHORT, time.time) as client:
             assert 200 == (await client.attempt(record)).http_status
-            stands_still = True
+            _as_one_is_taken(monkeypatch, lambda _: time.sleep(2 * SHORT))
             assert "timeout" == (await client.attempt(record)).error
             await asyncio.sleep(0.1)
         assert 1 == len(server.requests)
