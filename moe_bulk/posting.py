@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import aiohttp
 from multidict import CIMultiDict
@@ -142,14 +142,29 @@ class Poster:
         """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
         attempt = attempt_under_way.get(None)
         carrier = self._idle.take(attempt) or await self._connect(attempt)
+        connection = carrier.connection
         try:
-            reply = await self._exchange(carrier, _Hidden(self._head_of(body, more) + body))
+            protocol = connection.protocol
+            if protocol is None:
+                _fail(aiohttp.ClientConnectionError(NOT_FIT))
+            request = _Hidden(self._head_of(body, more) + body)
+            pending = PendingRequest(connection, request)
+            self._queue.put(pending)
+            left = _MOST_PROVISIONAL
+            message, payload = await protocol.read()
+            while _is_provisional(message.code) and left and pending.handed_over:
+                left -= 1
+                message, payload = await protocol.read()
+            if not pending.handed_over:  # what came in between is read before the exception that it led to
+                _fail(aiohttp.ClientConnectionError(NOT_FIT))
+            if not left and _is_provisional(message.code):
+                _fail(aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers"))
             if _LOG.isEnabledFor(logging.INFO):
-                _LOG.info("HTTP Request: POST %s %d", self._url, reply.status)
+                _LOG.info("HTTP Request: POST %s %d", self._url, message.code)
         except BaseException:
-            _abort(carrier.connection)
+            _abort(connection)
             raise
-        return reply
+        return Reply(carrier, message, payload, len(request), self._idle)
 
     async def _connect(self, attempt: UnderWay | None) -> Carrier:
         connection = await self._connector.connect(self._request, [], _ANY_TIME)
@@ -164,20 +179,9 @@ class Poster:
         added = "".join(f"\r\n{_one_line(f'{name}: {value}')}" for name, value in more.items()) if more else ""
         return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
 
-    async def _exchange(self, carrier: Carrier, request: _Hidden) -> Reply:
-        connection = carrier.connection
-        protocol = connection.protocol
-        if protocol is None:
-            raise aiohttp.ClientConnectionError(NOT_FIT)
-        pending = PendingRequest(connection, request)
-        self._queue.put(pending)
-        for _ in range(1 + _MOST_PROVISIONAL):
-            message, payload = await protocol.read()
-            if not pending.handed_over:  # what came in between is read before the exception that it led to
-                raise aiohttp.ClientConnectionError(NOT_FIT)
-            if not _is_provisional(message.code):
-                return Reply(carrier, message, payload, len(request), self._idle)
-        raise aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers")
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
 
 
 def _abort(connection: Connection) -> None:
