@@ -133,7 +133,12 @@ class Answer:
 
     async def read_reply(self, reply: Reply) -> None:
         """At most `ANSWER_KEPT` bytes, decoded; the rest of a longer answer is not read."""
-        self.status, self.headers, raw = reply.status, reply.headers, bytearray()
+        self.status, self.headers = reply.status, reply.headers
+        if (at_once := reply.read_nowait(wire.ANSWER_KEPT)) is not None:
+            self.whole = True
+            self._keep(at_once)
+            return
+        raw = bytearray()
         try:
             await reply.read_into(raw, wire.ANSWER_KEPT)
             self.whole = True
@@ -165,8 +170,10 @@ class Answer:
                 if len(raw) >= wire.ANSWER_KEPT:
                     break
 
-    def _keep(self, raw: bytearray) -> None:
-        self.body = wire.decode_body(bytes(raw[: wire.ANSWER_KEPT]), self.headers.get("content-encoding", ""))
+    def _keep(self, raw: bytes | bytearray) -> None:
+        encoding = self.headers.get("content-encoding")
+        body = bytes(raw[: wire.ANSWER_KEPT])
+        self.body = wire.decode_body(body, encoding) if encoding else body
 
     def judged(self, epoch: float, secret: str) -> Outcome | None:
         """What it means, or None where too little of it came to tell.
@@ -269,19 +276,17 @@ class Client:
         under_way = answer.under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
         exchange = begin(answer)
         token = attempt_under_way.set(under_way)
-        missing, timeout = None, asyncio.timeout(None)
+        missing, deadline = None, self._deadlines.watch(under_way.deadline)
         try:
-            async with timeout:
-                self._deadlines.watch(timeout, under_way.deadline)
-                try:
-                    await exchange
-                except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
-                    # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
-                    missing = judge_error(error, self._secrets)
-        except TimeoutError:
-            pass
+            await exchange
+        except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
+            # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
+            missing = judge_error(error, self._secrets)
+        except asyncio.CancelledError:
+            if not deadline.ends_it():
+                raise
         finally:
-            self._deadlines.forget(timeout)
+            self._deadlines.forget(deadline)
             attempt_under_way.reset(token)
             if not answer.whole:
                 under_way.abort()

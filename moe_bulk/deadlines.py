@@ -1,42 +1,73 @@
 """One timer for all attempts: where each may take as long as any other, the first to begin is the first to be late.
 
-A timer for each would be made and cancelled for every row, at some 4 % of what a row costs.
+A timer for each would be made and cancelled for every row, at some 4 % of what a row costs; and `asyncio.timeout`,
+which does the same for one block of code, takes a hundred steps of Python where these take forty.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
+
+
+class Deadline:
+    """By when something must be over that the current task does: else the task is cancelled, once.
+
+    Whoever meets a cancellation asks `ends_it`, as `asyncio.timeout` would: another one may have come from elsewhere.
+    """
+
+    __slots__ = ("_before", "_expired", "_task")
+
+    def __init__(self) -> None:
+        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._before = self._task.cancelling()
+        self._expired = False
+
+    def expire(self) -> None:
+        """It has passed."""
+        self._task.cancel()
+        self._expired = True
+
+    def ends_it(self) -> bool:
+        """True where it was the deadline that cancelled the task, and nothing else; that is taken back then."""
+        if not self._expired:
+            return False
+        self._expired = False
+        return self._task.uncancel() <= self._before
 
 
 class Deadlines:
-    """Lets timeouts that were entered without a moment expire at theirs. Their deadlines ascend: `watch` in that order.
+    """Lets deadlines expire in their time. They ascend: `watch` in that order.
 
-    All of it within one event loop; deadlines are seconds of its time.
+    All of it within one event loop; moments are seconds of its time.
     """
 
     def __init__(self) -> None:
-        self._open: dict[asyncio.Timeout, float] = {}
+        self._open: dict[Deadline, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, timeout: asyncio.Timeout, deadline: float) -> None:
-        """Let it expire then, unless it is forgotten before."""
-        self._open[timeout] = deadline
+    def watch(self, moment: float) -> Deadline:
+        """What the current task does must be over then, unless it is forgotten before."""
+        deadline = Deadline()
+        self._open[deadline] = moment
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._look)
+            self._timer = asyncio.get_running_loop().call_at(moment, self._look)
+        return deadline
 
-    def forget(self, timeout: asyncio.Timeout) -> None:
-        """It is over, one way or the other."""
-        self._open.pop(timeout, None)
+    def forget(self, deadline: Deadline) -> None:
+        """It is over, one way or the other; a cancellation that came too late is taken back."""
+        self._open.pop(deadline, None)
+        deadline.ends_it()
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now, self._timer = loop.time(), None
-        for timeout, deadline in list(self._open.items()):
-            if deadline > now:
-                self._timer = loop.call_at(deadline, self._look)
+        for deadline, moment in list(self._open.items()):
+            if moment > now:
+                self._timer = loop.call_at(moment, self._look)
                 break
-            del self._open[timeout]
-            timeout.reschedule(deadline)
+            del self._open[deadline]
+            deadline.expire()
 
     def close(self) -> None:
         """Nothing more will be watched, and what is still open never expires."""

@@ -77,24 +77,39 @@ class Reply:
         self._sent = sent
         self._idle = idle
 
+    def read_nowait(self, most: int) -> bytes | None:
+        """The body where all of it is there, as mostly, and has `most` bytes at most; else None: then `read_into`.
+
+        The connection is given back.
+        """
+        payload = self._payload
+        if not payload.is_eof() or payload.total_bytes > most:
+            return None
+        body = payload.read_nowait()
+        self._let_go()
+        return body
+
     async def read_into(self, body: bytearray, most: int) -> None:
         """Add what comes of the body, about `most` bytes at most; what came before an error is in `body`.
 
         The connection is given back where all of it came, and the next request may follow; else it is aborted.
         """
-        payload, connection = self._payload, self._carrier.connection
+        payload = self._payload
         try:
             while not payload.at_eof() and len(body) < most:
-                # mostly all of it is there already
-                body += payload.read_nowait(most) if payload.is_eof() else await payload.read(most)
+                body += await payload.read(most)
         finally:
-            transport = connection.transport
-            if not payload.at_eof() or transport is None or not self._all_said(transport):
-                _abort(connection)
-            elif self._message.should_close:
-                connection.close()
-            else:
-                self._idle.give(self._carrier)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        connection = self._carrier.connection
+        transport = connection.transport
+        if not self._payload.at_eof() or transport is None or not self._all_said(transport):
+            _abort(connection)
+        elif self._message.should_close:
+            connection.close()
+        else:
+            self._idle.give(self._carrier)
 
     def _all_said(self, transport: asyncio.Transport) -> bool:
         """True where all was said on both sides: neither an answer nor the rest of a request is still to come.

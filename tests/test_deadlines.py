@@ -17,15 +17,15 @@ async def attempt(deadlines: Deadlines, begins: float, takes: float) -> tuple[st
     """Wait until it begins, then for what it takes; what came of it, and when."""
     loop = asyncio.get_running_loop()
     await asyncio.sleep(begins)
-    timeout = asyncio.timeout(None)
+    deadline = deadlines.watch(loop.time() + LIMIT)
     try:
-        async with timeout:
-            deadlines.watch(timeout, loop.time() + LIMIT)
-            await asyncio.sleep(takes)
-    except TimeoutError:
-        return "late", loop.time()
+        await asyncio.sleep(takes)
+    except asyncio.CancelledError:
+        if deadline.ends_it():
+            return "late", loop.time()
+        raise
     finally:
-        deadlines.forget(timeout)
+        deadlines.forget(deadline)
     return "in time", loop.time()
 
 
@@ -58,10 +58,9 @@ def test_thousands_take_one_timer() -> None:
         loop: Any = asyncio.get_running_loop()
         deadlines = Deadlines()
         for _ in range(5_000):
-            async with asyncio.timeout(None) as timeout:
-                deadlines.watch(timeout, loop.time() + LIMIT)
-                await asyncio.sleep(0)
-            deadlines.forget(timeout)
+            deadline = deadlines.watch(loop.time() + LIMIT)
+            await asyncio.sleep(0)
+            deadlines.forget(deadline)
         timers = len(loop._scheduled)
         deadlines.close()
         deadlines.close()
@@ -89,18 +88,17 @@ def test_one_that_cleans_up_slowly_holds_up_nobody() -> None:
 
     async def slow(deadlines: Deadlines) -> float:
         loop = asyncio.get_running_loop()
-        timeout = asyncio.timeout(None)
+        deadline = deadlines.watch(loop.time() + LIMIT)
         try:
-            async with timeout:
-                deadlines.watch(timeout, loop.time() + LIMIT)
-                try:
-                    await asyncio.sleep(100.0)
-                finally:
-                    await asyncio.sleep(20.0)
-        except TimeoutError:
+            try:
+                await asyncio.sleep(100.0)
+            finally:
+                await asyncio.sleep(20.0)
+        except asyncio.CancelledError:
+            assert deadline.ends_it()
             return loop.time()
         finally:
-            deadlines.forget(timeout)
+            deadlines.forget(deadline)
         raise AssertionError
 
     async def main() -> tuple[float, list[tuple[str, float]]]:
@@ -113,3 +111,54 @@ def test_one_that_cleans_up_slowly_holds_up_nobody() -> None:
     assert pytest.approx(LIMIT + 20.0, abs=0.01) == first
     assert ["late"] * 3 == [what for what, _ in others]
     assert [31.0, 40.0, 70.0] == pytest.approx([at for _, at in others], abs=0.01)
+
+
+def test_a_cancellation_that_was_there_before_is_left_alone() -> None:
+    """What a task does while it is being cancelled may take as long as anything else, and no longer."""
+
+    async def main() -> tuple[str, int]:
+        deadlines, came = Deadlines(), asyncio.Event()
+
+        async def work() -> tuple[str, int]:
+            task = asyncio.current_task()
+            assert task is not None
+            came.set()
+            try:
+                await asyncio.sleep(1000.0)
+            except asyncio.CancelledError:
+                said, _ = await attempt(deadlines, 0.0, 100.0)
+                return said, task.cancelling()
+            raise AssertionError
+
+        working = asyncio.create_task(work())
+        await came.wait()
+        working.cancel()
+        return await working
+
+    assert ("late", 1) == run_virtually(main)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_ends_in_another_way_as_its_deadline_comes_is_not_cancelled_any_more(*, fails: bool) -> None:
+    """The cancellation is swallowed or replaced on the way: nobody finds it later."""
+
+    async def main() -> tuple[int, str]:
+        deadlines = Deadlines()
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = deadlines.watch(asyncio.get_running_loop().time() + LIMIT)
+        said = ""
+        try:
+            try:
+                await asyncio.sleep(100.0)
+            except asyncio.CancelledError:
+                if fails:
+                    raise LookupError from None
+        except LookupError:
+            said = "failed"
+        finally:
+            deadlines.forget(deadline)
+        await asyncio.sleep(1.0)
+        return task.cancelling(), said
+
+    assert (0, "failed" if fails else "") == run_virtually(main)

@@ -44,10 +44,37 @@ async def _posting(url: str, ca_bundle: str | None = None) -> AsyncIterator[Post
         await transport.aclose()
 
 
+@pytest.fixture(params=[True, False], autouse=True)
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read bodies at once where they are there, or as if they came behind their heads: the same holds of both."""
+    if not request.param:
+        monkeypatch.setattr(Reply, "read_nowait", lambda _reply, _most: None)
+
+
 async def _whole(reply: Reply) -> tuple[int, bytes]:
+    if (found := reply.read_nowait(65536)) is not None:
+        return reply.status, found
     body = bytearray()
     await reply.read_into(body, 65536)
     return reply.status, bytes(body)
+
+
+async def test_a_body_of_more_than_is_asked_for_is_not_read_at_once() -> None:
+    """Its end is not read at all, and the connection not used again; what has just as much is."""
+
+    async def talk(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            peer.answer(b"x" * 1000)
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for most, connections in ((1000, 1), (999, 1), (999, 2)):
+            reply, body = await poster.post(BODY), bytearray()
+            if (found := reply.read_nowait(most)) is None:
+                await reply.read_into(body, most)
+            assert b"x" * len(found or body) == (found or bytes(body))
+            assert len(found or body) >= most
+            assert connections == server.connections
 
 
 @pytest.mark.parametrize("path", ["/v1/device/W", "/v1/device/W?x=%2F", ""])
