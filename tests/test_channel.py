@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moe_bulk.channel import RETRYING_ASIDE, Channel
+from moe_bulk.channel import ENOUGH, GATHERING_SECONDS, RETRYING_ASIDE, SEVERAL, Channel
 from moe_bulk.errors import Interrupted, ServiceUnavailable
 from moe_bulk.lanes import Lanes
 from moe_bulk.outcome import Status
@@ -164,6 +164,43 @@ def test_results_come_as_they_settle() -> None:
         return batches
 
     assert [[2, 1], [0], [1], []] == run_virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "ends", "taken", "waited"),
+    [
+        (SEVERAL - 1, False, SEVERAL - 1, 0.0),
+        (SEVERAL, False, SEVERAL + 2, GATHERING_SECONDS),
+        (ENOUGH - 1, False, ENOUGH + 1, GATHERING_SECONDS),
+        (ENOUGH, False, ENOUGH, 0.0),
+        (SEVERAL, True, SEVERAL, 0.0),
+    ],
+)
+def test_where_several_results_come_at_once_more_are_waited_for(
+    at_once: int,
+    ends: bool,  # noqa: FBT001  a column
+    taken: int,
+    waited: float,
+) -> None:
+    """For a moment; a few, enough of them, and the last ones are handed on at once."""
+
+    async def main() -> tuple[int, float]:
+        loop, made = asyncio.get_running_loop(), Fixture(room=200)
+        more = 0 if ends else 2
+        for number in range(at_once + more):
+            made.put(number)
+        if ends:
+            made.channel.end()
+        began = loop.time()
+        for number in range(at_once):
+            made.settle(number)
+        for number in range(at_once, at_once + more):
+            loop.call_later(GATHERING_SECONDS / 2, made.settle, number)
+        return len(await made.channel.receive()), loop.time() - began
+
+    found, seconds = run_virtually(main)
+    assert taken == found
+    assert pytest.approx(waited, abs=GATHERING_SECONDS / 4) == seconds
 
 
 def test_the_end_waits_for_the_unsettled() -> None:
