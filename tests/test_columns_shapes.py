@@ -174,9 +174,9 @@ def test_fewer_are_tried_together_where_one_in_some_is_odd(monkeypatch: pytest.M
     reader, common = Reader(Columns()), Row(PLACE, dict(COMMON))
     odd = Row(PLACE, COMMON | {"customer_id": "ü"})
     reader.read(common)
-    for rows in ([common] * 100, [odd] * 100, [odd] * 100, [common] * 200):
+    for rows in ([common] * 200, [odd] * 200, [odd] * 200, [common] * 400):
         assert len(rows) == len(reader.read_all(rows))
-    assert [100, 100, 50, 25, 12, 20, 40, 80, 60] == tried
+    assert [200, 200, 100, 50, 25, 12, 20, 40, 80, 160, 100] == tried
 
 
 def learnt(*rows: Mapping[str, Any], columns: Mapping[str, str] | None = None, **constants: str) -> Shapes:

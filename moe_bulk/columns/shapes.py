@@ -28,7 +28,7 @@ SHAPES_KEPT = 200
 COMBINATIONS_KEPT = 1000
 """Repeated values that are remembered at a time, in all shapes: half a megabyte."""
 
-MOST_AT_ONCE, FEWEST_AT_ONCE = 100, 10
+MOST_AT_ONCE, FEWEST_AT_ONCE = 200, 10
 """Rows that are tried together; where not even the fewest are all as others were, the rest goes one by one."""
 
 _LONGEST = 1000

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 MAX_ROW = 1_000_000
 """Bytes that one row may have, without its line feed; a longer one is invalid, and read past without being held."""
 
-MAX_BATCH = 100
-"""Rows that are handed on at a time, at most: as many as a processor's own cache holds, which costs a third less."""
+MAX_BATCH = 200
+"""Rows that are handed on at a time, at most: about as many as a processor's own cache holds.
+
+With a hundred, reading takes a tenth longer, for each list goes from one thread to another.
+"""
 
 
 class Source(Protocol):
