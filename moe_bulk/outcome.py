@@ -16,7 +16,7 @@ import orjson
 from moe_bulk.record import Position, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
 
 ATTEMPTS_KEPT = 20
 """Attempts that a result line tells in full: the last ones."""
@@ -143,19 +143,19 @@ def rounded(number: float, parts: float = 1e6) -> float:
     return floor(number * parts + 0.5) / parts
 
 
-def hashed(keys: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """Keys as result lines tell them: 12 characters each, Base64 of nine bytes of BLAKE2b over its parts as JSON.
 
     Base64 makes four characters of each three bytes, so that all keys can be written in one go.
     """
-    try:
-        as_json = list(map(_dumps, keys))
-    except TypeError:  # halves of characters, which only the standard library writes: escaped
-        as_json = [_spelt_out(key) for key in keys]
     digests = b""
-    for each in as_json:
+    for key in keys:
+        try:
+            as_json = _dumps(key)
+        except TypeError:  # halves of characters, which only the standard library writes: escaped
+            as_json = json.dumps(key).encode()
         digest = _new_hash()
-        digest.update(each)
+        digest.update(as_json)
         digests += digest.digest()
     text = b2a_base64(digests, newline=False).decode()
     if len(text) == 36:  # nearly always: a device, its token and its advertising id
@@ -163,13 +163,6 @@ def hashed(keys: Collection[tuple[str, ...]]) -> tuple[str, ...]:
     if len(text) == 24:  # a device and its token
         return text[:12], text[12:]
     return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
-
-
-def _spelt_out(key: tuple[str, ...]) -> bytes:
-    try:
-        return _dumps(key)
-    except TypeError:
-        return json.dumps(key).encode()
 
 
 class Result(NamedTuple):
