@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     """Gives rows, seconds and CPU seconds."""
 
 BATCH = 16
-"""Results that settle together: about so many when 64 requests are on their way."""
+"""Results that settle together: about so many when 64 requests are on their way, each for some ten milliseconds."""
 
 UNDER_WAY = 428
 """Rows that are read before the first of them has its result, about: what a stream has room for at 64 in flight."""

@@ -86,7 +86,9 @@ class Entry(Ticket):
     keys: tuple[tuple[str, ...], ...]
 
     def __init__(self, record: Record, sender: Sender) -> None:
-        super().__init__(record.device.keys())
+        self.keys = record.device.keys()
+        self.waits = 0  # as `Ticket` begins: to call it for each would cost as much as all of this
+        self.followers = None
         self.record = record
         self.sender = sender
         self.cell = 0

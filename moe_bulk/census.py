@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from moe_bulk.columns import Unsent
 from moe_bulk.deadletter import clean
-from moe_bulk.device import Device
 from moe_bulk.errors import AGAIN, JournalError, RunRefused
 from moe_bulk.journal import sync_to_disk, telling, trouble
 from moe_bulk.naming import CENSUS
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from moe_bulk.device import Device
     from moe_bulk.record import Position
 
 _FORMAT = 1
@@ -57,8 +57,7 @@ _HEADER = struct.Struct("=16sIIQ")
 _RECORD = struct.Struct("=IQQ")
 _LOG_AT = 4096
 _CELL = 8
-_pack = _RECORD.pack
-_unpack = struct.Struct("<QQ").unpack
+_pack, _unpack = _RECORD.pack, struct.Struct("<QQ").unpack
 _new_hash = blake2b(digest_size=8).copy
 """To copy one takes less time than to make one."""
 
@@ -166,12 +165,13 @@ class Census:
 
         Positions are of rows that an earlier session settled. Raises JournalError where it cannot be written or read.
         """
-        judged = [self._beyond(row) if isinstance(row, Record) and not self._admit(row.device) else row for row in rows]
+        judged = [self._judge(row, row.device) if isinstance(row, Record) else row for row in rows]
         self._write_out()
         return judged
 
-    def _beyond(self, record: Record) -> Unsent:
-        device = record.device
+    def _judge(self, record: Record, device: Device) -> Record | Unsent:
+        if self._admit(device.customer_id, device.device_id):
+            return record
         reason = (
             f"customer_id has {self._sizes.most:,} devices in this run already; MoEngage blocks a user with more: "
             "see whether many people share this id"
@@ -181,14 +181,14 @@ class Census:
 
     def admits(self, customer_id: str, device_id: str) -> bool:
         """Whether the user may have this device, too; then it is one of the user's from now on."""
-        admitted = self._admit(Device(customer_id, device_id, {}))
+        admitted = self._admit(customer_id, device_id)
         self._write_out()
         return admitted
 
-    def _admit(self, of: Device) -> bool:
+    def _admit(self, customer_id: str, device_id: str) -> bool:
         if self._broken is not None:
             raise self._broken
-        user, device = _hashes(of.customer_id, of.device_id)
+        user, device = _hashes(customer_id, device_id)
         place = user & self._cell_of
         cell = self._table[place]
         if cell & _COUNT < self._sizes.most:

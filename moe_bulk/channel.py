@@ -26,10 +26,10 @@ So a service that fails a share of the rows does not soon keep the others from b
 
 
 SEVERAL, ENOUGH, GATHERING_SECONDS = 2, 64, 0.01
-"""Where results come this fast they wait for each other, for so many seconds, and are taken by the dozen.
+"""Results that lie ready, at least so many but not as many, wait so long for others before they are taken.
 
-That costs 5 % less for the whole of a row, because the processor has forgotten in between how they are written down. At
-the usual limit nearly all come one by one, and do not wait.
+To write many at once makes the whole of a row 5 % cheaper. A result that comes alone does not wait; after a crash up to
+so many rows more are sent again.
 """
 
 
@@ -117,7 +117,7 @@ class Channel:
     async def receive(self) -> list[Result]:
         """Wait for results and take all that have settled; an empty list is the end.
 
-        Where `SEVERAL` come at once, more are about to come: these are waited for.
+        Where `SEVERAL` come at once, more may be about to come: these are waited for.
         Raises, after the last result, the error that ended the channel.
         """
         while not self._results:

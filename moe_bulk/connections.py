@@ -1,4 +1,4 @@
-"""Connections that giving up can abort, beneath `posting` and httpx-aiohttp's transport."""
+"""Connections beneath `posting` and httpx-aiohttp's transport: giving up can abort them; between requests they wait."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def _linger(*, on: bool) -> bytes:
 
 
 class Carrier:
-    """A connection, and the attempt that it carries at this moment."""
+    """A connection, and the attempt that it carries at this moment, which is told of it.
+
+    Raises aiohttp's ClientConnectionError where the connection has ended already.
+    """
 
     __slots__ = ("_socket", "_transport", "attempt", "connection")
 
@@ -74,7 +77,7 @@ class Carrier:
 
 
 class Idle:
-    """Connections between two requests: whichever waits longest is the next to be used.
+    """Connections between two requests, all to one address: whichever waits longest is the next to be used.
 
     aiohttp's own pool does the same, in three hundred steps of Python a request instead of fifty. Make it inside a
     running event loop, and close it before the connector.
@@ -84,6 +87,7 @@ class Idle:
         self._loop = asyncio.get_running_loop()
         self._carriers: deque[tuple[Carrier, float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def take(self, attempt: UnderWay | None) -> Carrier | None:
         """One that can carry this attempt, where there is one."""
@@ -104,6 +108,9 @@ class Idle:
     def give(self, carrier: Carrier) -> None:
         """Keep one whose answer has come in good order, for some seconds."""
         carrier.attempt = None
+        if self._closed:
+            carrier.connection.release()
+            return
         self._carriers.append((carrier, self._loop.time()))
         if self._timer is None:
             self._timer = self._loop.call_later(IDLE_SECONDS, self._close_late)
@@ -117,7 +124,8 @@ class Idle:
             self._timer = self._loop.call_at(self._carriers[0][1] + IDLE_SECONDS, self._close_late)
 
     def close(self) -> None:
-        """Give all back to the connector, which closes them as it closes."""
+        """Give all back to the connector, which closes them as it closes, now and from now on."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         while self._carriers:
@@ -138,6 +146,10 @@ class UnderWay:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none, or no connection."""
         return self.carriers[-1].certificate if self.carriers else {}
 
+    def carried_by(self, connection: aiohttp.connector.Connection) -> None:
+        """Remember a new connection, to be aborted with the attempt."""
+        Carrier(connection, self)
+
     def is_late(self, now: float) -> bool:
         """True when nothing may be sent any more: its slot may have passed."""
         return now > self.deadline
@@ -153,7 +165,7 @@ attempt_under_way: ContextVar[UnderWay] = ContextVar("attempt_under_way")
 
 
 class Connector(aiohttp.TCPConnector):
-    """Tells the attempt which connection carries it, so that giving up can abort it, and lets no socket linger."""
+    """Tells the attempt which new connection carries it, so that giving up can abort it, and lets no socket linger."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(
@@ -187,7 +199,7 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
             raise aiohttp.ClientConnectionError(NOT_FIT)
         if attempt is not None:
-            Carrier(connection, attempt)
+            attempt.carried_by(connection)
         return connection
 
     async def close(self, *, abort_ssl: bool = False) -> None:  # noqa: D102  the parent's

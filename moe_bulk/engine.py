@@ -292,7 +292,8 @@ class Engine:
                     now = await self._permission.token(now)
                 slot = self._permission.slot(entry, now) or await self._permission.wait(entry)
                 if slot is not None:
-                    self._policy.outage.sending(entry)
+                    if self._policy.outage.declared_at is not None:
+                        self._policy.outage.sending(entry)
                     self._users.sent(entry.cell)
                     return entry, slot
                 self.agenda.done(entry)
@@ -335,11 +336,13 @@ class Engine:
     def unchanged(self, entry: Entry) -> None:
         """The entry need not be sent."""
         self.agenda.done(entry)
+        self._queued.ring()  # those behind it may be another stream's, which asks nobody
         entry.sender.settled(entry.result(Status.UNCHANGED, NOT_SENT, self._clock.epoch()))
 
     def give_back(self, entry: Entry) -> None:
         """The entry's sender was halted meanwhile: it stays unsettled."""
         self.agenda.done(entry)
+        self._queued.ring()
 
     # -- what follows from an attempt ------------------------------------------------------------------------------
 

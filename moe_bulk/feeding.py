@@ -35,8 +35,9 @@ async def feed(
             async for batch in batches:
                 rows = batch if run is None else run.judge(batch)
                 while rows:
-                    if not (room := channel.room) and not await channel.wait_for_room():
+                    if not channel.room and not await channel.wait_for_room():
                         return
+                    room = channel.room
                     _take_in(rows[:room], channel, clock, run)
                     rows = rows[room:]
         channel.end()

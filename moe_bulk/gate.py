@@ -36,7 +36,7 @@ class Gate:
     def leave(self) -> None:
         """Let others through."""
         self._taken = False
-        if self._waiting:
+        if self._waiting:  # a call saved for every request
             self._wake()
 
     async def _wait(self) -> None:

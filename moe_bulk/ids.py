@@ -69,7 +69,7 @@ def all_plain(
 ) -> bool:
     """True only where `plain_ids` is so of each row, given by columns, and none lacks its device id.
 
-    Asked of a hundred rows at once it takes a third of the time.
+    Asked of hundreds of rows at once it takes a third of the time.
     """
     tight = "".join(chain(customer_ids, device_ids, push_ids, others))
     columns = (customer_ids, device_ids, push_ids, others)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     """An attempt that is over: whose, its slot, what it came to, and when (boot-clock seconds)."""
 
 
+_entry, _sender = itemgetter(0), attrgetter("sender")
+
+
 class Landing:
     """Takes in attempts in the order in which they end."""
 
@@ -41,7 +44,10 @@ class Landing:
         self._clock = clock
 
     def take_in(self, accepted: Sequence[Landed]) -> None:
-        """Take in acceptances that nothing else came between; none tells that the allowance is used up."""
+        """Take in acceptances, at least one, in the order in which they came, and nothing else came between them.
+
+        None tells that the allowance is used up.
+        """
         self._pace.accepted([(slot, now) for _, slot, _, now in accepted])
         self._users.answered([entry.cell for entry, _, _, _ in accepted], accepted[-1][3])
         self._note_attempts(accepted)
@@ -86,7 +92,7 @@ class Landing:
 
     def _settle(self, over: Sequence[Landed], status: Status) -> None:
         """The last words on these records were said."""
-        zero = self._clock.zero
+        zero = self._clock.zero  # as above
         entries = [entry for entry, _, _, _ in over]
         for entry in entries:
             if (screen := entry.sender.screen) is not None:
@@ -101,7 +107,4 @@ def _by_sender(over: Sequence[Landed]) -> Iterable[tuple[Sender, Iterable[Landed
     senders = list(map(_sender, map(_entry, over)))
     if senders.count(senders[0]) == len(senders):
         return [(senders[0], over)]
-    return groupby(over, lambda landed: landed[0].sender)
-
-
-_entry, _sender = itemgetter(0), attrgetter("sender")
+    return groupby(over, lambda landed: _sender(_entry(landed)))

@@ -59,7 +59,10 @@ class Lanes(Generic[T]):
 
     @property
     def room(self) -> int:
-        """How many more tickets should be admitted for now, at most."""
+        """How many more tickets should be admitted for now, at most: by their number alone.
+
+        Of bytes there may be as many more than `max_bytes` as these take.
+        """
         return 0 if self.full else self.max_parked - self.parked
 
     def admit(self, *tickets: T) -> list[T]:
@@ -99,7 +102,8 @@ class Lanes(Generic[T]):
 
     def release(self, *tickets: T) -> list[T]:
         """Leave the lanes: these are done. Returns those that may go now, the oldest behind each first."""
-        last, freed = self._last, []
+        last = self._last
+        freed: list[T] = []
         for ticket in tickets:
             for key in ticket.keys:
                 if last.get(key) is ticket:
@@ -110,9 +114,9 @@ class Lanes(Generic[T]):
                 follower.waits -= 1
                 if not follower.waits:
                     self.unpark(follower)  # type: ignore[arg-type]  # only T is ever admitted
-                    freed.append(follower)
+                    freed.append(follower)  # type: ignore[arg-type]
             ticket.followers = None
-        return freed  # type: ignore[return-value]
+        return freed
 
     def __len__(self) -> int:
         """Lanes in use."""

@@ -38,8 +38,7 @@ class Permission:
 
     def slot(self, entry: Entry, now: float) -> Slot | None:
         """The slot of a request whose attempt begins this very moment, where it may be sent."""
-        outage = self._outage
-        if entry.sender.halted or (outage.declared_at is not None and outage.send_at(now) != now):
+        if entry.sender.halted or (self._outage.declared_at is not None and self._outage.holds_back(now)):
             return None
         if (slot := self._pace.take(now)) is None:
             return None

@@ -80,7 +80,7 @@ class Reply:
     def read_nowait(self, most: int) -> bytes | None:
         """The body where all of it is there, as mostly, and has `most` bytes at most; else None: then `read_into`.
 
-        The connection is given back.
+        The connection is kept for the next request, closed or aborted, as there.
         """
         payload = self._payload
         if not payload.is_eof() or payload.total_bytes > most:
@@ -92,7 +92,8 @@ class Reply:
     async def read_into(self, body: bytearray, most: int) -> None:
         """Add what comes of the body, about `most` bytes at most; what came before an error is in `body`.
 
-        The connection is given back where all of it came, and the next request may follow; else it is aborted.
+        The connection is kept for the next request where all of it came and the server does not close it; where less
+        came it is aborted.
         """
         payload = self._payload
         try:
@@ -102,6 +103,7 @@ class Reply:
             self._let_go()
 
     def _let_go(self) -> None:
+        """Keep the connection for the next request, or let it end."""
         connection = self._carrier.connection
         transport = connection.transport
         if not self._payload.at_eof() or transport is None or not self._all_said(transport):
@@ -126,8 +128,8 @@ class Reply:
 class Poster:
     """Posts bodies to `url`, each with the same `fields`, over the connections of `session`.
 
-    Make it inside a running event loop. Its exceptions are aiohttp's, OSError, and ValueError for a header that could
-    bring others.
+    Make it inside a running event loop, and close it before the session. Its exceptions are aiohttp's, OSError, and
+    ValueError for a header that could bring others.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, fields: Fields, proxy: httpx.Proxy | None) -> None:
@@ -165,14 +167,13 @@ class Poster:
             request = _Hidden(self._head_of(body, more) + body)
             pending = PendingRequest(connection, request)
             self._queue.put(pending)
-            left = _MOST_PROVISIONAL
-            message, payload = await protocol.read()
-            while _is_provisional(message.code) and left and pending.handed_over:
-                left -= 1
+            for _ in range(1 + _MOST_PROVISIONAL):
                 message, payload = await protocol.read()
-            if not pending.handed_over:  # what came in between is read before the exception that it led to
-                _fail(aiohttp.ClientConnectionError(NOT_FIT))
-            if not left and _is_provisional(message.code):
+                if not pending.handed_over:  # what came in between is read before the exception that it led to
+                    _fail(aiohttp.ClientConnectionError(NOT_FIT))
+                if not _is_provisional(message.code):
+                    break
+            else:
                 _fail(aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers"))
             if _LOG.isEnabledFor(logging.INFO):
                 _LOG.info("HTTP Request: POST %s %d", self._url, message.code)
@@ -183,8 +184,9 @@ class Poster:
 
     async def _connect(self, attempt: UnderWay | None) -> Carrier:
         connection = await self._connector.connect(self._request, [], _ANY_TIME)
-        # our own connector has told the attempt of it
-        return attempt.carriers[-1] if attempt is not None and attempt.carriers else Carrier(connection, attempt)
+        # our own connector has made its carrier already
+        known = attempt.carriers if attempt is not None else ()
+        return next((each for each in known if each.connection is connection), None) or Carrier(connection, attempt)
 
     def close(self) -> None:
         """Keep no connection any longer; their connector closes them."""

@@ -169,6 +169,11 @@ class Outage:
             return now
         return None if self._probing is not None else max(now, self._next_probe)
 
+    def holds_back(self, now: float) -> bool:
+        """True where nothing may be sent at this moment."""
+        again = self.send_at(now)
+        return again is None or again > now
+
     def sending(self, record: Hashable) -> None:
         """`record` is sent: during an outage it is the probe."""
         if self.declared_at is not None:

@@ -6,7 +6,7 @@ import heapq
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -215,9 +215,9 @@ class Settled:
         return spans is not None and position.offset << ITEM_BITS | position.item in spans
 
     def take_in(self, *positions: Position) -> None:
-        """Rows go their way, in input order."""
-        self._under_way.update(zip(positions, repeat(None)))
-        self.skip(*positions)
+        """Rows go their way, in input order; at least one."""
+        self._under_way |= dict.fromkeys(positions)
+        self._came_to(positions)
 
     def settle(self, *positions: Position) -> None:
         """The results of rows that were under way are written; KeyError at the first that was not."""
@@ -226,10 +226,13 @@ class Settled:
             del under_way[position]
 
     def skip(self, *positions: Position) -> None:
-        """Reading came past rows that an earlier session settled, in input order with those taken in.
+        """Reading came past rows that an earlier session settled, at least one, in input order with those taken in.
 
         The last one of several in a row is enough. It keeps checkpoints small: what is behind is told as one range.
         """
+        self._came_to(positions)
+
+    def _came_to(self, positions: Sequence[Position]) -> None:
         self._last.update(zip(map(_source, positions), positions, strict=True))  # of each source, the last one stays
         self._latest = positions[-1]
 

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
+from math import floor
 from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict, cast
 
 from moe_bulk.amounts import counted
@@ -120,7 +121,8 @@ class Tally:
         Only those tell how long answers take.
         """
         if ok:
-            self.latency.add(*[rounded(ms, 1e3) for ms in times])  # to the microsecond, as a result line tells it
+            # to the microsecond, as a result line tells it: as `rounded`, without a call for each
+            self.latency.add(*[floor(ms * 1e3 + 0.5) / 1e3 for ms in times])
         else:
             self.unanswered += len(times)
 

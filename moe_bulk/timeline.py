@@ -114,16 +114,17 @@ class Timeline:
 
     def answered(self, *attempts: Attempt) -> None:
         """Requests are over."""
+        log, growth, latencies = _log, _GROWTH, self._bin.latencies
         for attempt in attempts:
             _, at, ms, http_status, _ = attempt
-            at += ms / 1000
-            if at >= self._end:
-                self._turn(at)
+            if at + ms / 1000 >= self._end:
+                self._turn(at + ms / 1000)
+                latencies = self._bin.latencies
             if http_status != 200:
                 _count_answer(self._bin, attempt)
                 continue
             # the same in few steps: this is done for every row
-            latencies, step = self._bin.latencies, int(_log(ms * 1000 + 1) / _GROWTH)
+            step = int(log(ms * 1000 + 1) / growth)
             latencies[step] = latencies.get(step, 0) + 1
 
     def waited(self, at: float, seconds: float, why: Waiting) -> None:

@@ -82,9 +82,12 @@ class Users:
         self._few = int(self._least * closely)
         """What the plain counter of a cell that is not counted closely may have."""
         self._closely = bytearray(cells)
-        """1 for each cell that is counted in every window."""
+        """1 for each cell that is counted in every window, as it will be from then on."""
         self._lately = array("I", bytes(4 * cells))
-        """Of each other cell, the requests that were answered since the last turn; there is one a longest window."""
+        """Of each cell, the requests that were answered since the last turn, of which there is one a longest window.
+
+        Those of cells that are counted closely stay as they were.
+        """
         self._before = array("I", bytes(4 * cells))
         """Those of the longest window before that turn."""
         self._next_turn = -math.inf

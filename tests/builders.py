@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from moe_bulk.clock import Clock
@@ -166,10 +167,13 @@ def engine_on(
 
 async def feed(channel: Channel, rows: Iterable[Record]) -> None:
     """Put all rows in as there is room, and end the channel."""
-    for row in rows:
+    left = iter(rows)
+    while True:
         if not channel.room and not await channel.wait_for_room():
             return
-        channel.put(row)
+        if not (some := list(islice(left, channel.room))):
+            break
+        channel.put(*some)
     channel.end()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,6 +121,29 @@ def test_in_an_outage_retries_go_last() -> None:
     agenda.admit(entry(1, stream))
     assert (nxt := agenda.next(1.0, retries_first=False)) is not None
     assert ([1], [0]) == ([nxt.record.position.line], taken(agenda, 1.0))
+
+
+def test_in_an_outage_one_of_the_retries_that_are_due_is_enough() -> None:
+    """The others wait on: behind each probe there may be new rows, which go first."""
+    agenda, stream = Agenda(Users(TIMEOUT, cells=16)), Stream()
+    agenda.admit(*(entry(number, stream) for number in range(2)))
+    for each in (agenda.next(0.0), agenda.next(0.0)):
+        assert each is not None
+        agenda.again(each, 0.0)
+    assert agenda.next(1.0, retries_first=False) is not None
+    assert (1, 0) == (agenda.retrying, len(stream.ready))
+
+
+def test_several_at_once_are_counted_each() -> None:
+    """Of those that come together the ones behind another wait, and go when it is their turn."""
+    agenda, stream = Agenda(Users(TIMEOUT, cells=16)), Stream()
+    together = [Entry(record(number, push_id="token"), stream) for number in range(3)]
+    agenda.admit(*together, entry(3, stream))
+    seen = [(stream.parked, len(stream.ready))]
+    for each in together:
+        agenda.done(each)
+        seen.append((stream.parked, len(stream.ready)))
+    assert [(2, 2), (1, 3), (0, 4), (0, 4)] == seen
 
 
 def test_retries_that_went_last_go_first_again() -> None:
@@ -400,9 +423,11 @@ def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int, li
         now += 1.0
         match chance.choices(("admit", "send", "finish", "retry", "halt"), (20, 20, 20, 10, 1))[0]:
             case "admit" if admitted < len(todo):
-                if todo[admitted].sender is not halted:
-                    agenda.admit(todo[admitted])
-                admitted += 1
+                sender, alike = next(groupby(todo[admitted:], lambda each: each.sender))
+                some = list(islice(alike, chance.randrange(1, 6)))
+                if sender is not halted:
+                    agenda.admit(*some)
+                admitted += len(some)
             case "send" if (nxt := agenda.next(now)) is not None:
                 assert nxt.sender is not halted
                 users.sent(nxt.cell)

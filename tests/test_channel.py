@@ -55,19 +55,36 @@ async def blocked(task: asyncio.Task[object]) -> bool:
 def test_room_is_for_the_unsettled_and_the_unread() -> None:
     """A row takes room from its putting until its result is read, not only until it settles."""
 
-    async def main() -> list[bool]:
+    async def main() -> list[int]:
         made = Fixture(room=2)
-        seen = [made.channel.room > 0]
+        seen = [made.channel.room]
         made.put(0)
+        seen.append(made.channel.room)
         made.put(1)
-        seen.append(made.channel.room > 0)
+        seen.append(made.channel.room)
         made.settle()
-        seen.append(made.channel.room > 0)
+        seen.append(made.channel.room)
         await made.channel.receive()
-        seen.append(made.channel.room > 0)
+        seen.append(made.channel.room)
         return seen
 
-    assert [True, False, False, True] == run_virtually(main)
+    assert [2, 1, 0, 0, 1] == run_virtually(main)
+
+
+def test_no_more_room_than_the_lanes_have() -> None:
+    """All streams share them: what one puts in at once must not overfill them."""
+    made = Fixture(room=300)
+    made.lanes.max_parked, made.lanes.parked = 5, 3
+    assert 2 == made.channel.room
+    made.lanes.parked = 0
+    assert 5 == made.channel.room
+
+
+def test_a_halted_channel_has_no_room() -> None:
+    """However empty it is."""
+    made = Fixture()
+    made.channel.halt(Interrupted("enough"))
+    assert 0 == made.channel.room
 
 
 def test_rows_that_passed_a_screen_have_room_of_their_own() -> None:

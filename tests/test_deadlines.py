@@ -162,3 +162,23 @@ def test_what_ends_in_another_way_as_its_deadline_comes_is_not_cancelled_any_mor
         return task.cancelling(), said
 
     assert (0, "failed" if fails else "") == run_virtually(main)
+
+
+def test_another_cancellation_in_the_same_turn_goes_on() -> None:
+    """Somebody else wants the task to end: that is not taken back, and no timeout."""
+
+    async def main() -> tuple[bool, int]:
+        deadlines, loop = Deadlines(), asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = deadlines.watch(loop.time() + LIMIT)
+        loop.call_at(loop.time() + LIMIT, task.cancel)
+        try:
+            await asyncio.sleep(100.0)
+        except asyncio.CancelledError:
+            found = deadline.ends_it(), task.cancelling()
+            task.uncancel()
+            return found
+        raise AssertionError
+
+    assert (False, 1) == run_virtually(main)

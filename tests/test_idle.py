@@ -156,6 +156,18 @@ def test_at_the_end_the_connector_gets_all_back() -> None:
     assert [["released"]] * 2 == [[how for how, _ in wire.ends] for wire in wires]
 
 
+def test_what_comes_back_behind_the_end_goes_to_the_connector_too() -> None:
+    """A client may be left while its last answers come in."""
+
+    async def work(idle: Idle, attempt: UnderWay) -> None:
+        (carrier,) = carriers(wire := Wire("a"))
+        idle.close()
+        idle.give(carrier)
+        assert ["released"] == [how for how, _ in wire.ends]
+
+    idle_for(work)
+
+
 def test_an_attempt_aborts_only_what_carries_it() -> None:
     """One that is told to end when its answer has just come does not take the next one's connection away."""
 

@@ -298,6 +298,20 @@ async def test_a_connection_that_closed_at_the_end_of_its_answer_is_let_go(tmp_p
         assert 2 == server.connections
 
 
+async def test_a_server_that_closes_behind_its_answer_hears_at_once_that_we_do() -> None:
+    """It waits for our end, with its side open, and we do not wait for its."""
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        ended.set_result(await peer.ending())
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        assert (200, b"{}") == await _whole(await poster.post(BODY))
+        await asyncio.wait_for(ended, 5)
+
+
 async def test_a_cancelled_request_takes_its_connection_with_it() -> None:
     """Its answer would pass for the next one's."""
     arrived = asyncio.Event()

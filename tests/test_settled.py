@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 import pytest
@@ -187,6 +188,17 @@ def test_settling_what_is_not_under_way_is_an_error() -> None:
         settled.settle(row(0))
 
 
+def test_of_rows_taken_in_together_the_last_one_counts() -> None:
+    """In each source by itself: all before it is told as settled, once it is."""
+    settled = Settled(SOURCES)
+    settled.take_in(row(0), row(1), row(0, "b.csv"), row(1, "b.csv"))
+    settled.settle(row(0), row(1), row(0, "b.csv"))
+    ranges = settled.snapshot().ranges()
+    assert [0, 1] == [each in Settled(SOURCES, ranges) for each in (row(1, "b.csv"), row(1))]
+    settled.settle(row(1, "b.csv"))
+    assert row(1, "b.csv").line == settled.snapshot().place.line
+
+
 def test_several_settle_together() -> None:
     """In any order, as if each had been told of."""
     together, one_by_one = Settled(SOURCES), Settled(SOURCES)
@@ -243,15 +255,15 @@ class Session:
         self.behind: list[Position] = []
 
     def read(self, data: st.DataObject) -> None:
-        """Take the next row in, or skip it."""
-        position = next(self.unread, None)
-        if position is None:
-            return
-        if position not in self.settled:
-            self.settled.take_in(position)
-            self.under_way.append(position)
-        elif data.draw(st.booleans(), "skip"):
-            self.settled.skip(position)
+        """Take the next rows in, or skip them, as many at once as are alike."""
+        some = list(islice(self.unread, data.draw(st.integers(1, 5), "at once")))
+        for known, alike in groupby(some, self.settled.__contains__):
+            positions = list(alike)
+            if not known:
+                self.settled.take_in(*positions)
+                self.under_way += positions
+            elif data.draw(st.booleans(), "skip"):
+                self.settled.skip(*positions)
 
     def settle(self, data: st.DataObject) -> None:
         """Settle any row that is under way."""

@@ -83,7 +83,7 @@ def test_plain_lines_are_read_as_with_a_closer_look(
 
 
 def test_plain_lines_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is what makes it fast: the closer look begins with the first hundred in which a line is no row by itself."""
+    """That is what makes it fast: the closer look begins with the first batch in which a line is no row by itself."""
     looked: list[int] = []
     read = Delimited._read
 

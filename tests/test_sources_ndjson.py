@@ -123,7 +123,7 @@ def test_batches_are_bounded_and_pauses_are_passed_on() -> None:
 
 
 def test_places_go_on_behind_a_batch_and_behind_what_is_no_common_row() -> None:
-    """Rows are parsed by hundreds: lines and offsets are what they are one by one."""
+    """Rows are parsed by the batch: lines and offsets are what they are one by one."""
     odd = {50: b"", 120: b"{torn", 230: b'{"a":1.10}', 231: b'{"a":7}', 320: b"[]"}
     lines = [odd.get(number, b'{"a":"%d"}' % number) for number in range(3 * MAX_BATCH + 50)]
     read = rows(b"\n".join(lines))

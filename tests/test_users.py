@@ -128,6 +128,15 @@ def test_what_stands_before_a_turn_and_behind_it_counts_together() -> None:
     assert [False, False, True] == [one.has_room(0, at) for at in (WINDOW + 1.0, 2 * WINDOW, 2 * WINDOW + BUCKET + 1.0)]
 
 
+def test_the_closer_look_forgets_what_is_long_over() -> None:
+    """Nothing was answered since, so the plain counter has not turned by itself."""
+    one = users(Rate(10, 60.0), closely=0.5)
+    sent(one, 6)
+    one.answered([0] * 5, 1.0)
+    one.given_up(0, 9_000.0, 9_001.0)
+    assert [[0, 1]] == one.busy(9_001.0)
+
+
 def test_much_on_its_way_calls_for_the_closer_look() -> None:
     """A cell with few answers, and with as many on their way as there may be, has no room."""
     one = users(Rate(10, 60.0), closely=0.5)

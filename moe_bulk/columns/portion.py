@@ -1,4 +1,4 @@
-"""Devices by column: what is asked of a hundred together costs a fraction of asking each."""
+"""Devices by column: what is asked of hundreds together costs a fraction of asking each."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ class FromFiles:
         while not comparison.differs and not comparison.settled and not self._stopped:
             if not spool.ready(POLL_SECONDS):
                 continue
-            if data := spool.read(1 << 18):
+            if data := spool.read(1 << 16):
                 comparison.update(data)
             elif data is not None:
                 comparison.end()

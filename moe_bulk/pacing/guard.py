@@ -53,7 +53,7 @@ class WindowGuard:
         What a request costs of the even pace does not matter here: the bucket sees to that.
         """
         del cost
-        if self._ends and self._ends[0] <= now:
+        if self._ends and self._ends[0] <= now:  # a call saved for nearly every request
             self._forget(now)
         if self._open + len(self._ends) >= self.limit:
             return None

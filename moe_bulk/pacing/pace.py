@@ -65,7 +65,7 @@ class Pace:
 
     def spend(self, now: float) -> bool:
         """Spend the tokens of one more request, where enough are in hand; below full pace it costs more than one."""
-        left = self._in_hand - 1.0 / self.throttle.share(now)
+        left = self._in_hand - (1.0 / self.throttle.share(now) if self.throttle.pauses else 1.0)
         if left < 0:
             return False
         self._in_hand = left
@@ -103,7 +103,7 @@ class Pace:
         """Take the slot of a request that is sent this very moment; None during a pause or with a full window."""
         if now < self.throttle.paused_until:
             return None
-        return self.guard.take(now, 1.0 / self.throttle.share(now))
+        return self.guard.take(now, 1.0 / self.throttle.share(now) if self.throttle.pauses else 1.0)
 
     def accepted(self, answers: Collection[tuple[Slot, float]]) -> None:
         """Acceptances that ask for nothing came, to the attempts that hold these slots, at these moments."""

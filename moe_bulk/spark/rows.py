@@ -1,4 +1,4 @@
-"""A partition's rows, from Spark's blocking iterator to what an upload reads: in a thread, a hundred at a time."""
+"""A partition's rows, from Spark's blocking iterator to what an upload reads: in a thread, many at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Fields = dict[str, object]
 
 AT_ONCE = 100
-"""Rows that are taken at a time: as many as an upload hands on."""
+"""Rows that are taken at a time."""
 
 
 def plain_row(row: Mapping[str, object]) -> Fields:
