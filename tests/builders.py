@@ -12,7 +12,7 @@ from moe_bulk.clock import Clock
 from moe_bulk.config import Rate, Retry
 from moe_bulk.device import Device
 from moe_bulk.engine import Engine
-from moe_bulk.outcome import Outcome, Verdict
+from moe_bulk.outcome import Outcome, Status, Verdict
 from moe_bulk.pacing import Pace
 from moe_bulk.record import Position, Record, Row
 from moe_bulk.retry import Policy
@@ -21,6 +21,7 @@ from moe_bulk.users import Users
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from moe_bulk.agenda import Entry
     from moe_bulk.channel import Channel
     from moe_bulk.outcome import Result
     from moe_bulk.users import UserLimits
@@ -163,6 +164,30 @@ def engine_on(
     pace = Pace(rate or Rate(60_000, 60.0), TIMEOUT)
     users = Users(TIMEOUT, limits, cells=2**8)
     return Engine(service.attempt, pace, policy or Policy(retry or Retry(), draw), users, clock, in_flight)
+
+
+class Looker:
+    """A screen that says nothing by itself."""
+
+    def __init__(self) -> None:
+        self.asked: list[Entry] = []
+
+    def ask(self, entry: Entry) -> None:
+        """Note it."""
+        self.asked.append(entry)
+
+    def withdraw(self) -> list[Entry]:
+        """Give them back."""
+        gone, self.asked = self.asked, []
+        return gone
+
+    def is_stale(self, entry: Entry) -> bool:
+        """Is asked only of what it has cleared."""
+        raise AssertionError(entry)
+
+    def settled(self, entry: Entry, status: Status) -> None:
+        """Is told only of what was sent."""
+        raise AssertionError(entry, status)
 
 
 async def feed(channel: Channel, rows: Iterable[Record]) -> None:

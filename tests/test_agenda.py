@@ -15,7 +15,7 @@ from moe_bulk.agenda import ROUGH_ROW_BYTES, Agenda, Entry
 from moe_bulk.config import Rate
 from moe_bulk.outcome import Attempt, Outcome, Result, Status, Verdict
 from moe_bulk.users import UserLimits, Users
-from tests.builders import ACCEPTED, REJECTED, TIMEOUT, record
+from tests.builders import ACCEPTED, REJECTED, TIMEOUT, Looker, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -456,30 +456,6 @@ def test_each_entry_once_and_in_order(rows: list[tuple[int, str]], seed: int, li
 
 
 # -- a screen before the others ----------------------------------------------------------------------------------------
-
-
-class Looker:
-    """A screen that says nothing by itself."""
-
-    def __init__(self) -> None:
-        self.asked: list[Entry] = []
-
-    def ask(self, entry: Entry) -> None:
-        """Note it."""
-        self.asked.append(entry)
-
-    def withdraw(self) -> list[Entry]:
-        """Give them back."""
-        gone, self.asked = self.asked, []
-        return gone
-
-    def is_stale(self, entry: Entry) -> bool:
-        """Is not asked by the agenda."""
-        raise AssertionError(entry)
-
-    def settled(self, entry: Entry, status: Status) -> None:
-        """Is not told by the agenda."""
-        raise AssertionError(entry, status)
 
 
 def screened() -> tuple[Stream, Looker]:

@@ -11,7 +11,19 @@ from moe_bulk.config import Rate
 from moe_bulk.engine import DRAIN_SECONDS, Engine
 from moe_bulk.lanes import MAX_PARKED, MAX_PARKED_BYTES
 from moe_bulk.outcome import Status
-from tests.builders import ACCEPTED, BROKEN, Exchange, Machine, Service, collect, deliver, engine_on, feed, record
+from tests.builders import (
+    ACCEPTED,
+    BROKEN,
+    Exchange,
+    Looker,
+    Machine,
+    Service,
+    collect,
+    deliver,
+    engine_on,
+    feed,
+    record,
+)
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
@@ -127,29 +139,6 @@ def test_strangers_read_before_the_bound_are_sent_while_reading_waits() -> None:
 
     settled = run_virtually(main)
     assert 200 == sum(number >= HOT for number in settled)
-
-
-class Looker:
-    """A screen that says nothing by itself."""
-
-    def __init__(self) -> None:
-        self.asked: list[Entry] = []
-
-    def ask(self, entry: Entry) -> None:
-        """Note it."""
-        self.asked.append(entry)
-
-    def withdraw(self) -> list[Entry]:
-        """Give back nothing."""
-        return []
-
-    def is_stale(self, entry: Entry) -> bool:
-        """Never."""
-        del entry
-        return False
-
-    def settled(self, entry: Entry, status: Status) -> None:
-        """Is of no interest."""
 
 
 @pytest.mark.parametrize("said", [Engine.unchanged, Engine.give_back])
