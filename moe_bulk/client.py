@@ -25,7 +25,7 @@ import httpx
 
 from moe_bulk import wire
 from moe_bulk.config import Secret
-from moe_bulk.connections import Transport, UnderWay, attempt_under_way
+from moe_bulk.connections import Transport, UnderWay, connecting_for
 from moe_bulk.deadlines import Deadlines
 from moe_bulk.errors import ConfigError
 from moe_bulk.posting import Fields, Poster
@@ -275,7 +275,6 @@ class Client:
         """
         under_way = answer.under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
         exchange = begin(answer)
-        token = attempt_under_way.set(under_way)
         missing, deadline = None, self._deadlines.watch(under_way.deadline)
         try:
             await exchange
@@ -287,7 +286,6 @@ class Client:
                 raise
         finally:
             self._deadlines.forget(deadline)
-            attempt_under_way.reset(token)
             if not answer.whole:
                 under_way.abort()
         judged = answer.judged(self._epoch(), self._secrets[0].reveal())
@@ -303,7 +301,7 @@ class Client:
 
     @staticmethod
     async def _post(poster: Poster, body: bytes, own: Mapping[str, str], answer: Answer) -> None:
-        await answer.read_reply(await poster.post(body, own))
+        await answer.read_reply(await poster.post(body, own, answer.under_way))
 
     def _send(
         self, url: httpx.URL, headers: Mapping[str, str], body: bytes, answer: Answer
@@ -312,7 +310,8 @@ class Client:
         request = httpx.Request("POST", url, headers=headers, content=body, extensions={"timeout": NO_TIMEOUT})
 
         async def exchange() -> None:
-            await answer.read_response(await send(request))
+            with connecting_for(answer.under_way):
+                await answer.read_response(await send(request))
 
         return exchange()
 

@@ -1,11 +1,11 @@
-"""Connections beneath `posting` and httpx-aiohttp's transport: giving up can abort them; between requests they wait."""
+"""Connections beneath `posting` and httpx-aiohttp's transport: giving up can abort them, and none lingers."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
-from collections import deque
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
@@ -16,7 +16,7 @@ from httpx_aiohttp import AiohttpTransport
 if TYPE_CHECKING:
     import ssl
     from asyncio.trsock import TransportSocket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import httpx
 
@@ -66,70 +66,24 @@ class Carrier:
     def abort(self, attempt: UnderWay) -> None:
         """Reset it, unless the attempt gave it back in good order: then it may already carry another one."""
         given_back = self.connection.transport is None and not self._transport.is_closing()
-        # asyncio fails to abort what was closed with something left to say, and is gone since
-        if self.attempt is attempt and not given_back and self._socket.fileno() >= 0:
-            self._transport.abort()
+        if self.attempt is attempt and not given_back:
+            self.reset()
+
+    def reset(self) -> None:
+        """Throw away what was not sent yet: no server finds it later, and nobody waits until one reads it."""
+        if self._socket.fileno() >= 0:  # asyncio fails to abort what was closed with something left to say, and is gone
+            # before it is closed: TLS says what it has left all the same, once it is
+            with suppress(AttributeError):  # over TLS, CPython 3.11 forgets what was aborted or closed once, and closed
+                self._transport.abort()
+        self.connection.close()
 
     @property
     def certificate(self) -> Mapping[str, Any]:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none."""
-        return self._transport.get_extra_info("peercert") or {}
-
-
-class Idle:
-    """Connections between two requests, all to one address: whichever waits longest is the next to be used.
-
-    aiohttp's own pool does the same, in three hundred steps of Python a request instead of fifty. Make it inside a
-    running event loop, and close it before the connector.
-    """
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._carriers: deque[tuple[Carrier, float]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-
-    def take(self, attempt: UnderWay | None) -> Carrier | None:
-        """One that can carry this attempt, where there is one."""
-        while self._carriers:
-            carrier, since = self._carriers.popleft()
-            protocol = carrier.connection.protocol
-            if (
-                protocol is not None
-                and protocol.is_connected()
-                and is_fit(protocol)
-                and self._loop.time() - since <= IDLE_SECONDS
-            ):
-                carrier.carry(attempt)
-                return carrier
-            carrier.connection.close()
-        return None
-
-    def give(self, carrier: Carrier) -> None:
-        """Keep one whose answer has come in good order, for some seconds."""
-        carrier.attempt = None
-        if self._closed:
-            carrier.connection.release()
-            return
-        self._carriers.append((carrier, self._loop.time()))
-        if self._timer is None:
-            self._timer = self._loop.call_later(IDLE_SECONDS, self._close_late)
-
-    def _close_late(self) -> None:
-        """Close what has waited for too long."""
-        now, self._timer = self._loop.time(), None
-        while self._carriers and now - self._carriers[0][1] >= IDLE_SECONDS:
-            self._carriers.popleft()[0].connection.close()
-        if self._carriers:
-            self._timer = self._loop.call_at(self._carriers[0][1] + IDLE_SECONDS, self._close_late)
-
-    def close(self) -> None:
-        """Give all back to the connector, which closes them as it closes, now and from now on."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        while self._carriers:
-            self._carriers.popleft()[0].connection.release()
+        try:
+            return self._transport.get_extra_info("peercert") or {}
+        except AttributeError:  # as above: a connection that was given up
+            return {}
 
 
 class UnderWay:
@@ -160,8 +114,18 @@ class UnderWay:
             carrier.abort(self)
 
 
-attempt_under_way: ContextVar[UnderWay] = ContextVar("attempt_under_way")
-"""The attempt that this task makes."""
+attempt_under_way: ContextVar[UnderWay | None] = ContextVar("attempt_under_way", default=None)
+"""The attempt for which this task may be making a connection."""
+
+
+@contextmanager
+def connecting_for(attempt: UnderWay | None) -> Iterator[None]:
+    """Within it, new connections are told of this attempt."""
+    token = attempt_under_way.set(attempt)
+    try:
+        yield
+    finally:
+        attempt_under_way.reset(token)
 
 
 class Connector(aiohttp.TCPConnector):
@@ -190,7 +154,7 @@ class Connector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  the connector's own signature
     ) -> aiohttp.connector.Connection:
         connection = await super().connect(req, list(traces), timeout)
-        attempt = attempt_under_way.get(None)
+        attempt = attempt_under_way.get()
         if attempt is not None and attempt.is_late(asyncio.get_running_loop().time()):
             # The process stood still on the way here.
             connection.close()

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from moe_bulk.connections import NOT_FIT, Carrier, Idle, attempt_under_way
+from moe_bulk.connections import Carrier, connecting_for
+from moe_bulk.dialogue import READ_AT_ONCE, Dialogue
+from moe_bulk.idle import Idle
 from moe_bulk.sending import PendingRequest, SendQueue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import httpx
-    from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
@@ -40,9 +41,6 @@ _OF_THE_BODY = frozenset({"Content-Length", "Transfer-Encoding"})
 
 _AT_ONCE = 8 * 1024
 """Bytes that a socket that holds nothing takes at once, whatever the system."""
-
-_MOST_PROVISIONAL = 20
-"""More of them before an answer, and nobody waits for that: an endless row of them leaves no time for anything else."""
 
 
 class Fields(CIMultiDict[str]):
@@ -64,15 +62,14 @@ class _Hidden(bytes):
 class Reply:
     """An answer whose head has come: its status, its headers by any case, and what comes of its body."""
 
-    __slots__ = ("_carrier", "_idle", "_message", "_payload", "_sent", "headers", "status")
+    __slots__ = ("_dialogue", "_idle", "_payload", "_sent", "headers", "status")
 
     def __init__(
-        self, carrier: Carrier, message: RawResponseMessage, payload: StreamReader, sent: int, idle: Idle
+        self, dialogue: Dialogue, message: RawResponseMessage, payload: StreamReader, sent: int, idle: Idle
     ) -> None:
         self.status = message.code
         self.headers: Mapping[str, str] = message.headers
-        self._carrier = carrier
-        self._message = message
+        self._dialogue = dialogue
         self._payload = payload
         self._sent = sent
         self._idle = idle
@@ -104,14 +101,13 @@ class Reply:
 
     def _let_go(self) -> None:
         """Keep the connection for the next request, or let it end."""
-        connection = self._carrier.connection
-        transport = connection.transport
-        if not self._payload.at_eof() or transport is None or not self._all_said(transport):
-            _abort(connection)
-        elif self._message.should_close:
-            connection.close()
+        dialogue = self._dialogue
+        if not self._payload.at_eof() or not self._all_said(dialogue.transport):
+            dialogue.abort()
+        elif dialogue.fit:
+            self._idle.give(dialogue)
         else:
-            self._idle.give(self._carrier)
+            dialogue.carrier.connection.close()
 
     def _all_said(self, transport: asyncio.Transport) -> bool:
         """True where all was said on both sides: neither an answer nor the rest of a request is still to come.
@@ -149,68 +145,46 @@ class Poster:
         )
         self._connector = session.connector
         self._idle = Idle()
+        self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._queue = SendQueue()
         self._url = url
         lines = [f"POST {request.url.raw_path_qs} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_BODY]
         self._head = _Hidden("\r\n".join(map(_one_line, lines)).encode())
 
-    async def post(self, body: bytes, more: Mapping[str, str] | None = None) -> Reply:
-        """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone."""
-        attempt = attempt_under_way.get(None)
-        carrier = self._idle.take(attempt) or await self._connect(attempt)
-        connection = carrier.connection
+    async def post(self, body: bytes, more: Mapping[str, str] | None = None, attempt: UnderWay | None = None) -> Reply:
+        """Send it and return as soon as the head of the answer is there; `more` are headers of this request alone.
+
+        `attempt` says until when it may be sent, and is told what carries it.
+        """
+        dialogue = self._idle.take(attempt) or await self._connect(attempt)
         try:
-            protocol = connection.protocol
-            if protocol is None:
-                _fail(aiohttp.ClientConnectionError(NOT_FIT))
-            request = _Hidden(self._head_of(body, more) + body)
-            pending = PendingRequest(connection, request)
-            self._queue.put(pending)
-            for _ in range(1 + _MOST_PROVISIONAL):
-                message, payload = await protocol.read()
-                if not pending.handed_over:  # what came in between is read before the exception that it led to
-                    _fail(aiohttp.ClientConnectionError(NOT_FIT))
-                if not _is_provisional(message.code):
-                    break
-            else:
-                _fail(aiohttp.http_exceptions.BadHttpMessage("nothing but provisional answers"))
+            request = self._request_of(body, more)
+            answer = dialogue.ask()
+            self._queue.put(PendingRequest(dialogue, request, attempt))
+            message, payload = await answer
             if _LOG.isEnabledFor(logging.INFO):
                 _LOG.info("HTTP Request: POST %s %d", self._url, message.code)
         except BaseException:
-            _abort(connection)
+            dialogue.abort()
             raise
-        return Reply(carrier, message, payload, len(request), self._idle)
+        return Reply(dialogue, message, payload, len(request), self._idle)
 
-    async def _connect(self, attempt: UnderWay | None) -> Carrier:
-        connection = await self._connector.connect(self._request, [], _ANY_TIME)
+    async def _connect(self, attempt: UnderWay | None) -> Dialogue:
+        with connecting_for(attempt):
+            connection = await self._connector.connect(self._request, [], _ANY_TIME)
         # our own connector has made its carrier already
         known = attempt.carriers if attempt is not None else ()
-        return next((each for each in known if each.connection is connection), None) or Carrier(connection, attempt)
+        carrier = next((each for each in known if each.connection is connection), None) or Carrier(connection, attempt)
+        return Dialogue(carrier, self._buffer)
 
     def close(self) -> None:
         """Keep no connection any longer; their connector closes them."""
         self._idle.close()
 
-    def _head_of(self, body: bytes, more: Mapping[str, str] | None) -> bytes:
+    def _request_of(self, body: bytes, more: Mapping[str, str] | None) -> _Hidden:
         added = "".join(f"\r\n{_one_line(f'{name}: {value}')}" for name, value in more.items()) if more else ""
-        return b"%b%b\r\nContent-Length: %d\r\n\r\n" % (self._head, added.encode(), len(body))
-
-
-def _fail(error: Exception) -> NoReturn:
-    raise error
-
-
-def _abort(connection: Connection) -> None:
-    """Throw away what was not sent yet: no server finds it later, and nobody waits until one reads it."""
-    if connection.transport is not None:
-        connection.transport.abort()  # before it is closed: TLS says what it has left all the same, once it is
-    connection.close()
-
-
-def _is_provisional(status: int) -> bool:
-    """True where the answer itself is still to come (RFC 9110, 15.2); behind a 101 there is another protocol."""
-    return 100 <= status < 200 and status != 101
+        return _Hidden(b"%b%b\r\nContent-Length: %d\r\n\r\n%b" % (self._head, added.encode(), len(body), body))
 
 
 def _one_line(text: str) -> str:

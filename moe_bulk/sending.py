@@ -8,48 +8,35 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import aiohttp
-
-from moe_bulk.connections import NOT_FIT, attempt_under_way, is_fit
 from moe_bulk.together import Together
 
 if TYPE_CHECKING:
-    from aiohttp.connector import Connection
+    from moe_bulk.connections import UnderWay
+    from moe_bulk.dialogue import Dialogue
 
 
 class PendingRequest:
-    """A request whose connection was chosen; `handed_over` once the connection has it, though one that closes drops it.
+    """A request of an attempt, if it is one's, whose connection was chosen.
 
-    Make it in the attempt's own task, for it asks there by when it may be sent. What it is to send holds a secret: pass
-    bytes that show nothing.
+    What it is to send holds a secret: pass bytes that show nothing.
     """
 
-    __slots__ = ("_attempt", "_connection", "_request", "handed_over")
+    __slots__ = ("_attempt", "_dialogue", "_request")
 
-    def __init__(self, connection: Connection, request: bytes) -> None:
-        self._attempt = attempt_under_way.get(None)
-        self._connection = connection
+    def __init__(self, dialogue: Dialogue, request: bytes, attempt: UnderWay | None) -> None:
+        self._dialogue = dialogue
         self._request = request
-        self.handed_over = False
+        self._attempt = attempt
 
     def send(self, now: float) -> None:
         """Send it, unless that may no longer be; `now` is the loop's time, in seconds.
 
-        The process may have stood still since its connection was chosen. Whoever waits for the answer hears of it where
-        nobody else tells them, as the timeout does, and a connection that is lost.
+        The process may have stood still since its connection was chosen. Whoever waits for the answer hears of it from
+        others then: from the timeout, or from a connection that is lost.
         """
-        protocol, transport = self._connection.protocol, self._connection.transport
-        if protocol is None or transport is None or (self._attempt is not None and self._attempt.is_late(now)):
-            return
-        if not is_fit(protocol):
-            protocol.set_exception(aiohttp.ClientConnectionError(NOT_FIT))
-            return
-        try:
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-            transport.write(self._request)
-            self.handed_over = True
-        except Exception as error:  # noqa: BLE001  the attempt's, not ours: others wait behind it
-            protocol.set_exception(error)
+        late = self._attempt is not None and self._attempt.is_late(now)
+        if not late and not self._dialogue.transport.is_closing():
+            self._dialogue.send(self._request)
 
 
 class SendQueue(Together[PendingRequest]):

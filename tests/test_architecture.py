@@ -44,6 +44,8 @@ ROOMS = """
     together
     pacing            awaits
     connections       awaits
+    dialogue
+    idle
     sending
     posting           awaits
     deadlines
@@ -128,6 +130,7 @@ FORBIDDEN = {
         *("statefile", "known", "screening"),
         *("connections", "sending", "posting", "httpx", "aiohttp"),
     },
+    "dialogue": {"wire", "outcome", "record", "device", "config"},
     "posting": {"wire", "outcome", "record", "device", "config"},
     "sending": {"wire", "outcome", "record", "device", "config"},
     "wire": {"httpx", "aiohttp", "anyio", "asyncio"},

@@ -10,8 +10,9 @@ import asyncio
 import socket
 import ssl
 import time
+from asyncio import sslproto
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
@@ -443,6 +444,24 @@ async def test_a_handshake_is_part_of_the_timeout(tls: Authority) -> None:
         assert "timeout" == _trouble(await _one_attempt(url, SHORT, tls.bundle))
 
 
+@pytest.fixture(params=["http", "https", "https of 3.11.2"])
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the scheme; the TLS of CPython 3.11.2, which is Debian 12's, fails to end what was ended and closed."""
+    scheme, _, old = request.param.partition(" ")
+    if old:
+
+        def abort(transport: Any) -> None:
+            transport._closed = True
+            transport._ssl_protocol._abort()
+
+        def get_extra_info(transport: Any, name: str, default: object = None) -> object:
+            return transport._ssl_protocol._get_extra_info(name, default)
+
+        monkeypatch.setattr(sslproto._SSLProtocolTransport, "abort", abort)
+        monkeypatch.setattr(sslproto._SSLProtocolTransport, "get_extra_info", get_extra_info)
+    return str(scheme)
+
+
 async def _by_timeout(server: Deaf, bundle: str, sent: Record) -> None:
     async with _entered(server.url, SHORT, bundle) as client:
         assert "timeout" == _trouble(await client.attempt(sent))
@@ -457,7 +476,6 @@ async def _by_cancellation(server: Deaf, bundle: str, sent: Record) -> None:
             await attempt
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("give_up", [_by_timeout, _by_cancellation])
 async def test_what_was_given_up_never_arrives(
     give_up: Callable[[Deaf, str, Record], Awaitable[None]], scheme: str, tls: Authority
@@ -469,7 +487,6 @@ async def test_what_was_given_up_never_arrives(
     assert 120_000 > server.heard
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("give_up", [_by_timeout, _by_cancellation])
 async def test_giving_up_is_a_reset_on_the_wire(
     give_up: Callable[[Deaf, str, Record], Awaitable[None]], scheme: str, tls: Authority

@@ -289,8 +289,7 @@ async def test_a_connection_that_closed_at_the_end_of_its_answer_is_let_go(tmp_p
     trusted = authority(tmp_path)
     async with serving(polite, trusted.context) as server, _posting(server.url, trusted.bundle) as poster:
         reply = await poster.post(BODY)
-        transport = reply._carrier.connection.transport
-        assert transport is not None
+        transport = reply._dialogue.transport
         transport.close()
         transport.close()
         assert (200, ACCEPTED) == await _whole(reply)
@@ -394,7 +393,7 @@ async def test_what_goes_wrong_shows_no_key() -> None:
         assert "Basic secretsecret" == server.requests[0].headers["authorization"]
     stack = TracebackException.from_exception(raised.value, capture_locals=True).stack
     told = "".join(map(str, (frame.locals for frame in stack[1:])))  # the first frame is this test's own
-    assert "protocol" in told
+    assert "dialogue" in told
     assert "secretsecret" not in told + repr(vars(poster))
 
 

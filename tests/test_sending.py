@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -13,12 +12,15 @@ from aiohttp.client_proto import ResponseHandler
 
 from moe_bulk.client import Client
 from moe_bulk.config import Credentials
-from moe_bulk.connections import Carrier, Idle, UnderWay, attempt_under_way
+from moe_bulk.connections import UnderWay
 from moe_bulk.device import Device
+from moe_bulk.dialogue import Dialogue
+from moe_bulk.idle import Idle
 from moe_bulk.posting import Fields, Poster
 from moe_bulk.record import Position, Record, Row
 from moe_bulk.sending import PendingRequest, SendQueue
 from tests.servers import ACCEPTED, polite, serving
+from tests.wires import Wire, comes_in, dialogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,33 +39,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Line(asyncio.Transport):
-    """What was written to all of them, in order; one that is `broken` takes nothing."""
-
-    def __init__(self, written: list[bytes], *, broken: bool = False) -> None:
-        super().__init__()
-        self.broken = broken
-        self._written = written
-
-    def write(self, data: Any) -> None:  # noqa: D102  the parent's
-        if self.broken:
-            raise RuntimeError("it is broken")
-        self._written.append(data)
-
-    def is_closing(self) -> bool:  # noqa: D102  the parent's
-        return False
-
-    def close(self) -> None:  # noqa: D102  the parent's
-        self.broken = True
-
-
-def _connection(line: Line) -> Any:
-    """A connection as aiohttp's connector gives it."""
-    protocol = ResponseHandler(asyncio.get_running_loop())
-    protocol.connection_made(line)
-    return SimpleNamespace(protocol=protocol, transport=line)
-
-
 async def _turn() -> None:
     """Let the loop do what is due in this turn and the next."""
     for _ in range(2):
@@ -76,7 +51,7 @@ async def test_they_leave_together_in_the_order_of_their_coming() -> None:
     queue, loop = SendQueue(), asyncio.get_running_loop()
 
     def put(name: bytes) -> None:
-        queue.put(PendingRequest(_connection(Line(written)), name))
+        queue.put(PendingRequest(dialogue(Wire(written)), name, None))
         written.append(name + b" was put in")
 
     for name in (b"a", b"b"):
@@ -95,13 +70,13 @@ async def test_one_that_comes_amid_the_sending_leaves_by_itself() -> None:
     written: list[bytes] = []
     queue = SendQueue()
 
-    class Busy(Line):
+    class Busy(Wire):
         def write(self, data: Any) -> None:
             super().write(data)
-            queue.put(PendingRequest(_connection(Line(written)), b"c"))
+            queue.put(PendingRequest(dialogue(Wire(written)), b"c", None))
 
-    queue.put(PendingRequest(_connection(Busy(written)), b"a"))
-    queue.put(PendingRequest(_connection(Line(written)), b"b"))
+    queue.put(PendingRequest(dialogue(Busy(written)), b"a", None))
+    queue.put(PendingRequest(dialogue(Wire(written)), b"b", None))
     await _turn()
     await _turn()
     assert [b"a", b"b", b"c"] == written
@@ -111,15 +86,15 @@ async def test_an_interrupt_amid_the_sending_leaves_no_queue_that_is_stuck() -> 
     """A program may catch it and go on."""
     written: list[bytes] = []
 
-    class Interrupted(Line):
+    class Interrupted(Wire):
         def write(self, data: Any) -> None:
             raise KeyboardInterrupt
 
     queue = SendQueue()
-    queue.put(PendingRequest(_connection(Interrupted(written)), b"a"))
+    queue.put(PendingRequest(dialogue(Interrupted(written)), b"a", None))
     with pytest.raises(KeyboardInterrupt):
         queue.do_now()
-    queue.put(PendingRequest(_connection(Line(written)), b"b"))
+    queue.put(PendingRequest(dialogue(Wire(written)), b"b", None))
     await _turn()
     assert [b"b"] == written
 
@@ -128,43 +103,41 @@ async def test_one_whose_connection_is_gone_is_not_sent() -> None:
     """Whoever waits hears of it from the connection; those before and behind it are sent."""
     written: list[bytes] = []
     queue = SendQueue()
-    connections = [_connection(Line(written)) for _ in range(4)]
-    for name, connection in zip((b"a", b"b", b"c", b"d"), connections, strict=True):
-        queue.put(PendingRequest(connection, name))
-    connections[1].transport = None
-    lost = connections[2].protocol
-    connections[2].protocol = None
+    wires = [Wire(written) for _ in range(4)]
+    taken = [dialogue(wire) for wire in wires]
+    answers = [each.ask() for each in taken]
+    for name, each in zip((b"a", b"b", b"c", b"d"), taken, strict=True):
+        queue.put(PendingRequest(each, name, None))
+    wires[1].abort()
+    taken[2].carrier.connection.close()
     await _turn()
     assert [b"a", b"d"] == written
-    assert [None, None] == [connections[1].protocol.exception(), lost.exception()]
+    assert not any(answer.done() for answer in answers)
 
 
 @pytest.mark.parametrize(("left", "sent"), [(-0.001, []), (60.0, [b"a"])])
 async def test_nothing_is_sent_behind_the_timeout(left: float, sent: list[bytes]) -> None:
     """By the time of the loop, at the moment when it would leave."""
     written: list[bytes] = []
-    token = attempt_under_way.set(UnderWay(asyncio.get_running_loop().time() + left))
-    pending = PendingRequest(_connection(Line(written)), b"a")
-    attempt_under_way.reset(token)
-    SendQueue().put(pending)
+    attempt = UnderWay(asyncio.get_running_loop().time() + left)
+    SendQueue().put(PendingRequest(dialogue(Wire(written), attempt), b"a", attempt))
     await _turn()
-    assert (sent, bool(sent)) == (written, pending.handed_over)
+    assert sent == written
 
 
 async def test_each_leaves_by_its_own_time() -> None:
     """The process may stand still amid the sending, too."""
     written: list[bytes] = []
 
-    class Slow(Line):
+    class Slow(Wire):
         def write(self, data: Any) -> None:
             super().write(data)
             time.sleep(2 * SHORT)
 
     queue = SendQueue()
-    queue.put(PendingRequest(_connection(Slow(written)), b"a"))
-    token = attempt_under_way.set(UnderWay(asyncio.get_running_loop().time() + SHORT))
-    queue.put(PendingRequest(_connection(Line(written)), b"b"))
-    attempt_under_way.reset(token)
+    queue.put(PendingRequest(dialogue(Slow(written)), b"a", None))
+    attempt = UnderWay(asyncio.get_running_loop().time() + SHORT)
+    queue.put(PendingRequest(dialogue(Wire(written), attempt), b"b", attempt))
     await _turn()
     assert [b"a"] == written
 
@@ -173,18 +146,23 @@ async def test_a_connection_that_fails_is_the_trouble_of_one() -> None:
     """Whoever waits for its answer hears of it; those behind it are sent."""
     written: list[bytes] = []
     queue = SendQueue()
-    broken = _connection(Line(written, broken=True))
-    pending = PendingRequest(broken, b"a")
-    queue.put(pending)
-    queue.put(PendingRequest(_connection(Line(written)), b"b"))
+    broken = dialogue(Wire(written, broken=True))
+    answer = broken.ask()
+    queue.put(PendingRequest(broken, b"a", None))
+    queue.put(PendingRequest(dialogue(Wire(written)), b"b", None))
     with pytest.raises(RuntimeError, match="it is broken"):
-        await broken.protocol.read()
-    assert ([b"b"], False) == (written, pending.handed_over)
+        await answer
+    assert ([b"b"], False) == (written, broken.fit)
 
 
 def _spoken(connection: Connection) -> None:
-    assert connection.protocol is not None
-    connection.protocol.data_received(ANSWER)
+    assert connection.transport is not None
+    protocol = connection.transport.get_protocol()
+    if isinstance(protocol, Dialogue):
+        comes_in(protocol, ANSWER)
+    else:
+        assert isinstance(protocol, ResponseHandler)
+        protocol.data_received(ANSWER)
 
 
 def _closed(connection: Connection) -> None:
@@ -192,15 +170,15 @@ def _closed(connection: Connection) -> None:
     connection.transport.close()
 
 
-def _as_one_is_taken(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Carrier], object]) -> None:
+def _as_one_is_taken(monkeypatch: pytest.MonkeyPatch, happens: Callable[[Dialogue], object]) -> None:
     """Let something happen right behind the choice of a connection that was used before."""
     take = Idle.take
 
-    def chosen(self: Idle, attempt: UnderWay | None) -> Carrier | None:
-        carrier = take(self, attempt)
-        assert carrier is not None
-        asyncio.get_running_loop().call_soon(happens, carrier)
-        return carrier
+    def chosen(self: Idle, attempt: UnderWay | None) -> Dialogue | None:
+        taken = take(self, attempt)
+        assert taken is not None
+        asyncio.get_running_loop().call_soon(happens, taken)
+        return taken
 
     monkeypatch.setattr(Idle, "take", chosen)
 
@@ -230,7 +208,7 @@ async def test_what_comes_in_between_is_no_answer(
         poster = Poster(session, server.url, Fields({}), None)
         if used:
             await (await poster.post(b"first")).read_into(bytearray(), 65536)
-            _as_one_is_taken(monkeypatch, lambda carrier: server_does(carrier.connection))
+            _as_one_is_taken(monkeypatch, lambda taken: server_does(taken.carrier.connection))
         with pytest.raises(aiohttp.ClientConnectionError, match=said):
             await poster.post(b"second")
         await asyncio.sleep(0.01)

@@ -1,0 +1,217 @@
+"""A kept connection on which requests and answers take turns: one of either at a time, and nothing in between.
+
+aiohttp's connector makes the connection and its parser reads the answers. What aiohttp has between the two makes a new
+parser for each answer, and looks after each read whether anything had been held up: three hundred steps of Python an
+answer, where this takes sixty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import aiohttp
+from aiohttp.http import HttpResponseParser
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
+
+from moe_bulk.connections import NOT_FIT, is_fit
+
+if TYPE_CHECKING:
+    from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.http import RawResponseMessage
+    from aiohttp.streams import StreamReader
+
+    from moe_bulk.connections import Carrier
+
+Head: TypeAlias = "tuple[RawResponseMessage, StreamReader]"
+"""The head of an answer, and what comes of its body."""
+
+READ_AT_ONCE = 64 * 1024
+"""Bytes that are read from a connection at once, and about as many of a body wait to be taken."""
+
+MOST_PROVISIONAL = 20
+"""More of them before an answer, and nobody waits for that: an endless row of them leaves no time for anything else."""
+
+
+_ENDING = (AttributeError, RuntimeError)
+"""What event loops raise where somebody pauses or resumes a connection that is ending."""
+
+
+class Dialogue(asyncio.BufferedProtocol):
+    """Takes a connection over from aiohttp: `ask` for an answer, `send` the request, and `rest` behind the answer.
+
+    Make it inside a running event loop. `buffer` is where what comes in is read to; all connections of one event loop
+    may share it, because it is emptied at once. Raises aiohttp's ClientConnectionError where the connection has ended.
+    """
+
+    def __init__(self, carrier: Carrier, buffer: memoryview) -> None:
+        before, transport = carrier.connection.protocol, carrier.connection.transport
+        if before is None or transport is None:
+            raise aiohttp.ClientConnectionError(NOT_FIT)
+        self.carrier = carrier
+        self.transport = transport
+        self.fit = is_fit(before)
+        """False where it carries no further request: it ends, or something came in unasked."""
+        self.connected = True
+        self._before = before
+        self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
+        self._parser = HttpResponseParser(
+            cast("BaseProtocol", self),  # as far as bodies need one: `connected`, `pause_reading`, `resume_reading`
+            self._loop,
+            READ_AT_ONCE,
+            payload_exception=aiohttp.ClientPayloadError,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+        self._answer: asyncio.Future[Head] | None = None
+        self._body: StreamReader | None = None
+        self._provisional = 0
+        self._sent = False
+        self._reading_paused = False  # by this name, because bodies of aiohttp 3.13 ask for it
+        transport.set_protocol(self)
+
+    # -- a request and its answer --------------------------------------------------------------------------------------
+
+    def ask(self) -> asyncio.Future[Head]:
+        """The head of the answer to what is sent next, once it is there; aiohttp's exceptions where none comes."""
+        self._answer = answer = self._loop.create_future()
+        return answer
+
+    def send(self, request: bytes) -> None:
+        """Send what was asked for; whoever waits for the answer hears of what is in the way.
+
+        A connection may drop what it was given when it ends. The request holds a secret: pass bytes that show nothing.
+        """
+        if not self.fit:
+            self._tell(aiohttp.ClientConnectionError(NOT_FIT))
+            return
+        self._sent = True
+        try:
+            self.transport.write(request)
+        except Exception as error:  # noqa: BLE001  of whoever waits for the answer, not of who sends
+            self.fit = False
+            self._tell(error)
+
+    def rest(self) -> None:
+        """The answer is over: whatever comes in before the next request was not asked for."""
+        self._answer = self._body = None
+        self._provisional, self._sent = 0, False
+
+    def abort(self) -> None:
+        """Give it up, with what was not sent yet."""
+        self.fit = False
+        self.carrier.reset()
+
+    # -- what comes in -------------------------------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the event loop is to read to."""
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes came in."""
+        if self._sent:
+            self._read(bytes(self._buffer[:nbytes]))
+        else:
+            self.fit = False
+
+    def _read(self, data: bytes) -> None:
+        try:
+            messages, upgraded, _ = self._parser.feed_data(data)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is no answer
+            self.abort()
+            self._tell(_broken(error))
+            return
+        if upgraded:
+            self.fit = False
+        for message, body in messages:
+            self._take(message, body)
+
+    def _take(self, message: RawResponseMessage, body: StreamReader) -> None:
+        """Take in the head of an answer."""
+        answer = self._answer
+        if answer is None or answer.done() or message.should_close:
+            self.fit = False
+        if answer is None or answer.done():
+            return
+        if not _is_provisional(message.code):
+            self._body = body
+            answer.set_result((message, body))
+            return
+        self._provisional += 1
+        if self._provisional > MOST_PROVISIONAL:
+            self.fit = False
+            answer.set_exception(BadHttpMessage("nothing but provisional answers"))
+
+    def _tell(self, error: Exception) -> None:
+        """Let it hear of an error who waits for the head, or for what is left of the body."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+        elif self._body is not None and not self._body.is_eof():
+            self._body.set_exception(error)
+
+    def eof_received(self) -> None:
+        """The other side says no more."""
+        self.fit = False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It ended; a body may be whole with that."""
+        self.connected = self.fit = False
+        begun = unfinished = None
+        try:
+            begun = self._parser.feed_eof() if self._sent else None
+        except Exception as broken:  # noqa: BLE001  as above
+            unfinished = aiohttp.ClientPayloadError(f"the body ended too early: {broken}")
+            unfinished.__cause__ = broken
+        if unfinished is not None and self._body is not None:
+            self._tell(unfinished)
+        else:
+            self._tell(_lost(error, begun))
+        self._before.connection_lost(error)  # the connector waits for it
+
+    # -- what a body asks for that nobody reads ------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """There is enough of it for now."""
+        self._reading_paused = True
+        if (pause := getattr(self._parser, "pause_reading", None)) is not None:  # from aiohttp 3.14 on
+            pause()
+        with suppress(*_ENDING):
+            self.transport.pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002  as bodies say it
+        """More may come; with `resume_parser`, of what was read already, too."""
+        if not self._reading_paused:
+            return
+        self._reading_paused = False
+        if resume_parser:
+            self._read(b"")
+        if not self._reading_paused:
+            with suppress(*_ENDING):
+                self.transport.resume_reading()
+
+
+def _is_provisional(status: int) -> bool:
+    """True where the answer itself is still to come (RFC 9110, 15.2); behind a 101 there is another protocol."""
+    return 100 <= status < 200 and status != 101
+
+
+def _lost(error: Exception | None, begun: RawResponseMessage | None) -> Exception:
+    """What the end of a connection is told as; `begun` is what came of an answer's head."""
+    if not isinstance(error, OSError):
+        return error or aiohttp.ServerDisconnectedError(begun)
+    lost = aiohttp.ClientOSError(*error.args)
+    lost.__cause__ = error
+    return lost
+
+
+def _broken(error: Exception) -> HttpProcessingError:
+    """What a parser's error is told as."""
+    if isinstance(error, HttpProcessingError):
+        return error
+    broken = HttpProcessingError()
+    broken.__cause__ = error
+    return broken
