@@ -127,7 +127,10 @@ FAILED = frozenset({Status.REJECTED, Status.INVALID, Status.EXHAUSTED})
 """The statuses that make a dead letter."""
 
 DELIVERED = frozenset({Status.ACCEPTED, Status.UNCHANGED})
-"""The statuses of rows that MoEngage has: they make an earlier failed one obsolete."""
+"""The statuses of rows that MoEngage has: they make an earlier failed one obsolete.
+
+Their lines have the ids whole, and leave out the key that follows from these: to hash it would cost a sixth of a line.
+"""
 
 KEYED = FAILED | DELIVERED
 """The statuses whose lines tell the row's keys."""
@@ -158,10 +161,8 @@ def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
         digest.update(as_json)
         digests += digest.digest()
     text = b2a_base64(digests, newline=False).decode()
-    if len(text) == 36:  # nearly always: a device, its token and its advertising id
-        return text[:12], text[12:24], text[24:]
-    if len(text) == 24:  # a device and its token
-        return text[:12], text[12:]
+    if len(text) == 12:  # nearly always: a token
+        return (text,)
     return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
 
 
@@ -170,7 +171,7 @@ class Result(NamedTuple):
 
     `attempts` holds the last `ATTEMPTS_KEPT`, `tries` says how many there were. `settled_at` is epoch seconds. `row` is
     the row as it was read, `mapping` how it was read: a dead letter needs both. `keys` is what the row must not
-    overtake another one in (`Device.keys`); a result that was read from its line has only their `hashes`.
+    overtake another one in (`Device.keys`); of most of them a result that was read from its line has only hashes.
     """
 
     position: Position
@@ -192,7 +193,7 @@ class Result(NamedTuple):
     @property
     def hashes(self) -> tuple[str, ...]:
         """The row's keys as its line tells them."""
-        return self.hashes_read or hashed(self.keys)
+        return hashed(self.keys) + self.hashes_read
 
     @property
     def failed(self) -> bool:
@@ -240,8 +241,10 @@ class Result(NamedTuple):
             "tries": tries,
             "settled_at": floor(at * 1e6 + 0.5) / 1e6,  # as in `as_json`
         }
-        if status in KEYED:
-            said["keys"] = hashes or hashed(keys)
+        if status in DELIVERED and keys and keys[0] == _device_key(customer, device):
+            said["other_keys"] = hashed(keys[1:]) + hashes
+        elif status in KEYED:
+            said["keys"] = hashed(keys) + hashes
         return _dumps(said, None, _WITH_LINE_FEED)  # by their places, which is faster than by name
 
     @classmethod
@@ -252,6 +255,7 @@ class Result(NamedTuple):
         not be read.
         """
         said = _object(orjson.loads(raw))
+        keys, hashes = _keys(said)
         if type(said.get("format")) is not int or said["format"] != FORMAT:
             raise ValueError(f"format is {said.get('format')!r}, not {FORMAT}")
         position = Position(*_place(said))
@@ -268,7 +272,8 @@ class Result(NamedTuple):
             attempts=tuple(map(Attempt.from_json, _list(said, "attempts"))),
             tries=_count(said, "tries"),
             settled_at=_number(said, "settled_at"),
-            hashes_read=_hashes(said),
+            keys=keys,
+            hashes_read=hashes,
         )
 
 
@@ -321,11 +326,26 @@ def _list(said: dict[str, object], name: str) -> list[object]:
     return value
 
 
-def _hashes(said: dict[str, object]) -> tuple[str, ...]:
-    """The keys of a line that tells them; those of skipped rows, among others, do not."""
-    if "keys" not in said:
-        return ()
-    found = _list(said, "keys")
+def _device_key(customer_id: str | None, device_id: str | None) -> tuple[str | None, ...]:
+    """The first of `Device.keys`."""
+    return "device", customer_id, device_id
+
+
+def _keys(said: dict[str, object]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """The keys that a line tells by the row's ids, and the hashes of others; those of skipped rows tell none."""
+    if "other_keys" in said:
+        return (("device", _text(said, "customer_id"), _text(said, "device_id")),), _hashes(said, "other_keys")
+    return (), _hashes(said, "keys") if "keys" in said else ()
+
+
+def _hashes(said: dict[str, object], name: str) -> tuple[str, ...]:
+    found = _list(said, name)
     if not all(type(each) is str and _HASH.fullmatch(each) for each in found):
-        raise ValueError("keys are no hashes")
+        raise ValueError(f"{name} are no hashes")
     return tuple(map(str, found))
+
+
+def hashes_told(said: dict[str, object]) -> tuple[str, ...]:
+    """`Result.hashes` of a line that was taken apart already; ValueError where it tells no such thing."""
+    keys, hashes = _keys(said)
+    return hashed(keys) + hashes

@@ -2,8 +2,7 @@
 
 Both files may be far larger than memory. The letters are taken up in chunks, in the order of the input; each chunk is
 one reading of the results, from which only what the chunk needs is kept. Lines that cannot matter are told by a few of
-their bytes, as `Result.line` writes them; every other line is read in full. (A string of JSON has a backslash before
-each quote in it, so a pattern with a bare `":` in it matches between strings only, whatever the strings say.)
+their bytes, as in `successors`; every other line is read in full.
 """
 
 from __future__ import annotations
@@ -13,11 +12,10 @@ import heapq
 import math
 import os
 import re
-from bisect import bisect_left
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, Self
 
 import orjson
 
@@ -26,9 +24,10 @@ from moe_bulk.errors import JournalError
 from moe_bulk.journal import sync_to_disk, telling
 from moe_bulk.outcome import DELIVERED, FAILED, FORMAT, Result, Status
 from moe_bulk.record import NOTE, Position
+from moe_bulk.successors import Failure, Successors, ids_in_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 STOPPED: Final = -1
@@ -40,7 +39,6 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _STATUS = re.compile(rb'"status":"([a-z]+)"')
 _ACCEPTED = b'"status":"accepted"'
-_KEYS = b'"keys":['
 _FINE = frozenset(status.value.encode() for status in Status if status not in FAILED)
 _OTHERS = frozenset(status.value.encode() for status in Status if status not in DELIVERED)
 
@@ -50,11 +48,6 @@ _NOTE = b'"%s"' % NOTE.encode()
 _SUPERSEDED_BY = b'"superseded_by"'
 _LINE = re.compile(rb":(null|[0-9]+)")
 _NAMED = re.compile(rb'"superseded_by":[0-9]')
-
-_Accepted: TypeAlias = tuple[float, int]
-"""An accepted row: its place in the input, its line."""
-
-_NONE: _Accepted = (math.inf, 0)
 
 
 class Portions(NamedTuple):
@@ -166,18 +159,6 @@ class _Part:
         return length
 
 
-class _Failure(NamedTuple):
-    """A failed row: where it stands in the input, where its letter begins, and its hashes in one text.
-
-    `minus` is its place in the input, negative: the heap has the smallest first, and we drop the last.
-    """
-
-    minus: int
-    line: int
-    letter: int
-    hashes: str
-
-
 @dataclass(slots=True)
 class _Block:
     """Some result lines: where they and their letters begin, between which places they failed, whether all did."""
@@ -236,9 +217,9 @@ class _Superseding:
             raise _Mismatch("there are fewer letters than failures")
         self._as_settled = self._as_settled and _mark(result.position) in letter
 
-    def _choose(self, after: int) -> list[_Failure]:
+    def _choose(self, after: int) -> list[Failure]:
         """The next failures behind this place, in the order of the input, as many as make a chunk."""
-        heap: list[_Failure] = []
+        heap: list[Failure] = []
         portions = self._portions
         most = min(portions.letters, max(portions.few, math.ceil(self._failed / portions.readings)))
         for block in self._blocks:
@@ -253,20 +234,20 @@ class _Superseding:
                     heapq.heappushpop(heap, failure)
         return sorted(heap, reverse=True)
 
-    def _failures(self, block: _Block) -> Iterator[_Failure]:
+    def _failures(self, block: _Block) -> Iterator[Failure]:
         self._letters.seek(block.letters)
         for raw in self._lines(block):
             if _ACCEPTED in raw or _status(raw) in _FINE or not (result := self._read(raw)).failed:
                 continue
             place, at = self._place(result.position), self._letters.tell()
             self._letters.readline()
-            yield _Failure(-place, result.position.line, at, "".join(result.hashes))
+            yield Failure(-place, result.position.line, at, "".join(result.hashes), ids_in_line(result))
 
-    def _look_ahead(self, chunk: list[_Failure]) -> list[int | None]:
+    def _look_ahead(self, chunk: list[Failure]) -> list[int | None]:
         """For each of these failures the line of the first later accepted row that shares a key with it."""
-        ahead = _Ahead(chunk)
+        ahead = Successors(chunk)
         for block in self._blocks:
-            for raw in _sharing(ahead.keys, self._lines(block)) if block.fine else ():
+            for raw in ahead.among(self._lines(block)) if block.fine else ():
                 if _status(raw) not in _OTHERS and (result := self._read(raw)).status in DELIVERED:
                     ahead.take(self._place(result.position), result)
         return ahead.lines()
@@ -313,7 +294,7 @@ class _Superseding:
         if written != os.fstat(self._letters.fileno()).st_size:
             raise _Mismatch("a row failed twice")
 
-    def _letter(self, failure: _Failure, at: int) -> bytes:
+    def _letter(self, failure: Failure, at: int) -> bytes:
         self._letters.seek(at)
         letter = self._letters.readline()
         place = -failure.minus
@@ -321,49 +302,6 @@ class _Superseding:
         if _mark(position) not in letter:
             raise _Mismatch(f"the letter of {position} is not where it should be")
         return letter
-
-
-class _Ahead:
-    """Finds for each of some failures the nearest accepted row behind it that shares a key, in any order of rows.
-
-    A lane holds the failures with one key. An accepted row is noted at the last of them before it; in the end what is
-    noted at a failure holds for all before it in the lane, too. So a thousand rows of one key cost no more than others.
-    """
-
-    def __init__(self, failures: list[_Failure]) -> None:
-        self._places = [-failure.minus for failure in failures]
-        self._lanes: dict[bytes, list[int]] = {}
-        for number, failure in enumerate(failures):
-            for at in range(0, len(failure.hashes), 12):
-                self._lanes.setdefault(failure.hashes[at : at + 12].encode(), []).append(number)
-        self.keys = self._lanes.keys()
-        self._noted: dict[tuple[bytes, int], _Accepted] = {}
-
-    def take(self, place: int, result: Result) -> None:
-        """Note an accepted row."""
-        before, accepted = bisect_left(self._places, place), (place, result.position.line)
-        for key in map(str.encode, result.hashes):
-            slot = key, bisect_left(self._lanes.get(key, ()), before) - 1
-            if slot[1] >= 0:
-                self._noted[slot] = min(self._noted.get(slot, _NONE), accepted)
-
-    def lines(self) -> list[int | None]:
-        """The line of the nearest accepted row for each failure, None where there is none."""
-        found = [_NONE] * len(self._places)
-        for key, lane in self._lanes.items():
-            nearest = _NONE
-            for at in reversed(range(len(lane))):
-                nearest = min(nearest, self._noted.get((key, at), _NONE))
-                found[lane[at]] = min(found[lane[at]], nearest)
-        return [None if each is _NONE else each[1] for each in found]
-
-
-def _sharing(keys: KeysView[bytes], lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Those result lines that have one of these keys, and those where that takes a closer look."""
-    for raw in lines:
-        _, plain, told = raw.rpartition(_KEYS)
-        if not plain or b"\\" in told or not keys.isdisjoint(told.split(b'"')[1::2]):
-            yield raw
 
 
 def _status(raw: bytes) -> bytes | None:

@@ -77,6 +77,7 @@ ROOMS = """
     checkpoint
     recovery
     census
+    successors
     superseding
     lock
     folders

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_bulk.outcome import FAILED, KEYED, Attempt, Result, Status, hashed, rounded
+from moe_bulk.outcome import DELIVERED, FAILED, KEYED, Attempt, Result, Status, hashed, hashes_told, rounded
 from moe_bulk.record import Position, Row
 
 PLACE = Position("devices.csv", 7, 120, 1)
@@ -53,6 +53,14 @@ RESULTS = st.builds(
     keys=st.lists(st.lists(st.text(max_size=9), max_size=3).map(tuple), max_size=3).map(tuple),
     hashes_read=st.just(()),
 )
+OF_DEVICES = st.builds(
+    lambda result, customer, device: result._replace(
+        customer_id=customer, device_id=device, keys=(("device", customer, device), *result.keys)
+    ),
+    RESULTS,
+    TEXT,
+    TEXT,
+)
 
 
 def test_line_tells_the_keys_last() -> None:
@@ -61,6 +69,21 @@ def test_line_tells_the_keys_last() -> None:
 
     assert ["settled_at", "keys"] == list(said)[-2:]
     assert list(hashed(KEYS)) == said["keys"]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_line_of_what_moengage_has_leaves_out_what_its_ids_tell(status: Status) -> None:
+    """The device's own key, as long as these are the ids: those of failed rows may be cut, others may be spelt out."""
+    keys = (("device", "u-1", "d-1"), ("push_id", "t"))
+    result = Result(PLACE, status, Row(PLACE, {}), "u-1", "d-1", keys=keys)
+    for told in (result, result._replace(device_id="d-2"), result._replace(keys=keys[1:])):
+        said = orjson.loads(told.line())
+        if status in DELIVERED and told is result:
+            assert ("other_keys", list(hashed(keys[1:]))) == list(said.items())[-1]
+        elif status in KEYED:
+            assert ("keys", list(hashed(told.keys))) == list(said.items())[-1]
+        else:
+            assert not {"keys", "other_keys"} & said.keys()
 
 
 @pytest.mark.parametrize("status", Status)
@@ -114,11 +137,12 @@ def test_hashed_tells_keys_apart(one: tuple[str, ...], other: tuple[str, ...]) -
     assert (others,) == hashed([other])
 
 
-@given(RESULTS)
+@given(RESULTS | OF_DEVICES)
 def test_a_line_read_and_written_again_is_the_same(result: Result) -> None:
     """Byte for byte; and the result is the same but for its row and the keys behind the hashes."""
     line = result.line()
     read = Result.from_line(line)
+    assert read.hashes == hashes_told(orjson.loads(line))
 
     assert line == read.line()
     assert (result.position, result.status, Row(result.position, {})) == (read.position, read.status, read.row)

@@ -84,6 +84,8 @@ def _line(result: Result) -> bytes:
         result.position._replace(source=source),
         result.status,
         result.row,
+        customer_id=result.customer_id,
+        device_id=result.device_id,
         reason=result.reason,
         keys=result.keys,
     ).line()
@@ -179,13 +181,22 @@ HOSTILE: list[dict[str, object]] = [
 ]
 
 
+IDS = st.tuples(st.sampled_from(['u"1', "ü/2"]), st.sampled_from(['d\\","status":"', "d-2"]))
+"""Ids of devices."""
+
+
 @st.composite
 def runs(draw: st.DrawFn) -> list[Result]:
     """Give the results of a run, in the order of the input: rows, some of which share keys."""
     rows = []
     for number in range(draw(st.sampled_from([14, 12, 6, 0]))):
         status, unreadable = draw(STATUSES), draw(st.booleans())
-        keys = () if unreadable and status is Status.INVALID else tuple((key,) for key in draw(KEYS))
+        keys: tuple[tuple[str, ...], ...] = ()
+        if not (unreadable and status is Status.INVALID):
+            keys = tuple((key,) for key in draw(KEYS))
+        ids = draw(st.none() | IDS)
+        if ids is not None and keys:
+            keys = (("device", *ids), *keys)
         source = int(number >= 9)
         position = Position(SOURCES[source], 2 + number // 2, 10 * (number // 2), number % 2)
         fields = draw(st.sampled_from(HOSTILE))
@@ -195,7 +206,8 @@ def runs(draw: st.DrawFn) -> list[Result]:
         if draw(st.booleans()):
             row.note = {"source": "old.csv", "line": 3, "superseded_by": 4, "history": [{"line": 4}]}
         reason = draw(st.sampled_from([None, '"status":"accepted"', '"keys":["aaaaaaaaaaaa"]}\n', "superseded_by"]))
-        rows.append(Result(position, status, row, reason=reason, keys=keys))
+        customer, device = ids or (None, None)
+        rows.append(Result(position, status, row, customer, device, reason=reason, keys=keys))
     return rows
 
 
@@ -300,6 +312,37 @@ def test_lines_that_somebody_wrote_anew_are_read_in_full(tmp_path: Path) -> None
     folder.results.write_bytes(b"\n".join(spaced))
 
     assert [(2, 3), (4, None)] == folder.superseded()
+
+
+DEVICE = ("device", "u/1", "d-1")
+OTHER = ("device", "u/1", "d-2")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda line: line,
+        lambda line: line.replace(b'":', b'" : '),
+        lambda line: line.replace(b"u/1", b"u\\/1"),
+        lambda line: line.replace(b"d-1", b"\\u0064-1"),
+        lambda line: orjson.dumps(orjson.loads(line), option=orjson.OPT_SORT_KEYS),
+        lambda line: orjson.dumps({"device_id": "d-1", **orjson.loads(line)}),
+    ],
+    ids=["as it was", "spaces", "escaped slash", "escaped letter", "sorted", "turned round"],
+)
+@pytest.mark.parametrize("device", [DEVICE, OTHER])
+def test_a_device_is_known_by_the_ids_of_its_lines(
+    changed: Callable[[bytes], bytes], device: tuple[str, str, str], tmp_path: Path
+) -> None:
+    """An accepted line has no hash of them, and may have been written anew."""
+    failed = settled(0, Status.REJECTED)._replace(keys=(DEVICE, ("a",)), customer_id="u/1", device_id="d-1")
+    accepted = settled(1, Status.ACCEPTED)._replace(keys=(device, ("b",)), customer_id="u/1", device_id=device[2])
+    folder = Folder(tmp_path, [failed, accepted])
+    first, second = folder.results.read_bytes().splitlines()
+    assert b'"other_keys":[' in second
+    folder.results.write_bytes(first + b"\n" + changed(second).rstrip() + b"\n")
+
+    assert [(2, 3 if device is DEVICE else None)] == folder.superseded()
 
 
 def test_hashes_that_somebody_wrote_otherwise_are_the_same(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import orjson
 from moe_bulk.errors import ConfigError, JournalError, RunRefused, RunStopped
 from moe_bulk.intake import Reading
 from moe_bulk.journal import RESULTS
+from moe_bulk.outcome import hashes_told
 from moe_bulk.pacing.host import ALONE
 from moe_bulk.spark.access import Workspace, Workspaces
 from moe_bulk.spark.attempts import run_name
@@ -316,7 +317,7 @@ def _samples(results: Path) -> tuple[Sample, Sample]:
     with results.open("rb") as lines:
         for line in lines:
             said = orjson.loads(line)
-            if found := said.get("keys"):
+            if found := hashes_told(said):
                 customers.add(str(said["customer_id"]))
                 for key in found:
                     keys.add(key)
