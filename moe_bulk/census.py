@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 from array import array
 from bisect import bisect_left
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -35,6 +35,7 @@ from mmap import mmap
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from moe_bulk.columns import Unsent
+from moe_bulk.crowds import Crowds
 from moe_bulk.deadletter import clean
 from moe_bulk.errors import AGAIN, JournalError, RunRefused
 from moe_bulk.journal import sync_to_disk, telling, trouble
@@ -57,7 +58,7 @@ _HEADER = struct.Struct("=16sIIQ")
 _RECORD = struct.Struct("=IQQ")
 _LOG_AT = 4096
 _CELL = 8
-_pack, _unpack = _RECORD.pack, struct.Struct("<QQ").unpack
+_pack = _RECORD.pack
 _new_hash = blake2b(digest_size=8).copy
 """To copy one takes less time than to make one."""
 
@@ -71,9 +72,6 @@ _READ = 1 << 16
 
 MOST_RECORDS = (1 << 32) - 1
 """Rows behind these are not counted: a year's, at the usual limit."""
-
-_ENTRY = 32
-"""What a user costs in memory beside the devices, in devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class Census:
         self._snapshot = _Snapshot(0, 0, ())
         self._saved = self._snapshot
         """The last snapshot that was written, though it may not have outlasted a power cut yet."""
-        self._known = _Known(sizes.kept)
+        self._crowds = Crowds(sizes.kept)
         self._unwritten = bytearray()
         """The last records, of rows that are being judged; it is empty whenever somebody else has a turn."""
         self._broken: JournalError | None = None
@@ -165,13 +163,21 @@ class Census:
 
         Positions are of rows that an earlier session settled. Raises JournalError where it cannot be written or read.
         """
-        judged = [self._judge(row, row.device) if isinstance(row, Record) else row for row in rows]
+        devices = [row.device for row in rows if isinstance(row, Record)]
+        hashes = zip(
+            _hashes([device.customer_id for device in devices]),
+            _hashes([device.device_id for device in devices]),
+            strict=True,
+        )
+        admit = self._admit
+        judged = [
+            row if not isinstance(row, Record) or admit(*next(hashes)) else self._unsent(row, row.device)
+            for row in rows
+        ]
         self._write_out()
         return judged
 
-    def _judge(self, record: Record, device: Device) -> Record | Unsent:
-        if self._admit(device.customer_id, device.device_id):
-            return record
+    def _unsent(self, record: Record, device: Device) -> Unsent:
         reason = (
             f"customer_id has {self._sizes.most:,} devices in this run already; MoEngage blocks a user with more: "
             "see whether many people share this id"
@@ -181,29 +187,30 @@ class Census:
 
     def admits(self, customer_id: str, device_id: str) -> bool:
         """Whether the user may have this device, too; then it is one of the user's from now on."""
-        admitted = self._admit(customer_id, device_id)
+        (user,), (device,) = _hashes([customer_id]), _hashes([device_id])
+        admitted = self._admit(user, device)
         self._write_out()
         return admitted
 
-    def _admit(self, customer_id: str, device_id: str) -> bool:
+    def _admit(self, user: int, device: int) -> bool:
+        """The same of their hashes, but that nothing is written out."""
         if self._broken is not None:
             raise self._broken
-        user, device = _hashes(customer_id, device_id)
         place = user & self._cell_of
         cell = self._table[place]
         if cell & _COUNT < self._sizes.most:
             self._append(place, cell, user, device)
             return True
-        devices = self._known.get(user)
+        devices = self._crowds.get(user)
         if devices is None:
-            devices = self._known.add(user, self._devices(cell >> _COUNT_BITS, user))
+            devices = self._crowds.add(user, self._devices(cell >> _COUNT_BITS, user))
         index = bisect_left(devices, device)
         if index < len(devices) and devices[index] == device:
             return True
         if len(devices) >= self._sizes.most:
             return False
         self._append(place, cell, user, device)
-        self._known.insert(devices, index, device)
+        self._crowds.insert(devices, index, device)
         return True
 
     def _append(self, place: int, cell: int, user: int, device: int) -> None:
@@ -354,43 +361,17 @@ class Census:
             self._file.close()
 
 
-class _Known:
-    """The devices of users whose cells are full, as long as there is room; those who came last stay."""
-
-    def __init__(self, room: int) -> None:
-        self._room = room
-        self._users: OrderedDict[int, array[int]] = OrderedDict()
-
-    def get(self, user: int) -> array[int] | None:
-        """The user's devices, in ascending order, where they are known."""
-        devices = self._users.get(user)
-        if devices is not None:
-            self._users.move_to_end(user)
-        return devices
-
-    def add(self, user: int, devices: array[int]) -> array[int]:
-        """Keep what was found out."""
-        self._users[user] = devices
-        self._take(len(devices) + _ENTRY)
-        return devices
-
-    def insert(self, devices: array[int], index: int, device: int) -> None:
-        """One more of the user who was asked for last."""
-        devices.insert(index, device)
-        self._take(1)
-
-    def _take(self, room: int) -> None:
-        self._room -= room
-        while self._room < 0 and len(self._users) > 1:
-            self._room += len(self._users.popitem(last=False)[1]) + _ENTRY
-
-
-def _hashes(customer_id: str, device_id: str) -> tuple[int, int]:
+def _hashes(ids: Sequence[str]) -> array[int]:
     """64 bits that stand for each, in any process; valid ids hold no lone surrogates."""
-    user, device = _new_hash(), _new_hash()
-    user.update(customer_id.encode())
-    device.update(device_id.encode())
-    return _unpack(user.digest() + device.digest())
+    digests = []
+    for each in ids:
+        digest = _new_hash()
+        digest.update(each.encode())
+        digests.append(digest.digest())
+    numbers = array("Q", b"".join(digests))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def _damaged(path: Path) -> str:

@@ -131,13 +131,17 @@ class Answer:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none, or no connection."""
         return self.under_way.certificate if self.under_way is not None else {}
 
-    async def read_reply(self, reply: Reply) -> None:
-        """At most `ANSWER_KEPT` bytes, decoded; the rest of a longer answer is not read."""
+    def take(self, reply: Reply) -> bool:
+        """Take in an answer that is all there, as most are; else False: then `read_reply`."""
         self.status, self.headers = reply.status, reply.headers
-        if (at_once := reply.read_nowait(wire.ANSWER_KEPT)) is not None:
-            self.whole = True
-            self._keep(at_once)
-            return
+        if (body := reply.read_nowait(wire.ANSWER_KEPT)) is None:
+            return False
+        self.whole = True
+        self._keep(body)
+        return True
+
+    async def read_reply(self, reply: Reply) -> None:
+        """The body of one that is not: at most `ANSWER_KEPT` bytes, decoded, and no more than that is read."""
         raw = bytearray()
         try:
             await reply.read_into(raw, wire.ANSWER_KEPT)
@@ -296,12 +300,14 @@ class Client:
         body = wire.encode(device)
         own = {"X-Forwarded-For": device.forwarded_for} if device.forwarded_for else {}
         if self._poster is not None:
-            return self._post(self._poster, body, own, answer)
+            return self._receive(self._poster.post(body, own, answer.under_way), answer)
         return self._send(self._url, {**self._headers, **own}, body, answer)
 
     @staticmethod
-    async def _post(poster: Poster, body: bytes, own: Mapping[str, str], answer: Answer) -> None:
-        await answer.read_reply(await poster.post(body, own, answer.under_way))
+    async def _receive(posting: Awaitable[Reply], answer: Answer) -> None:
+        reply = await posting
+        if not answer.take(reply):
+            await answer.read_reply(reply)
 
     def _send(
         self, url: httpx.URL, headers: Mapping[str, str], body: bytes, answer: Answer

@@ -160,15 +160,16 @@ class Poster:
         dialogue = self._idle.take(attempt) or await self._connect(attempt)
         try:
             request = self._request_of(body, more)
-            answer = dialogue.ask()
+            sent, answer = len(request), dialogue.ask()
             self._queue.put(PendingRequest(dialogue, request, attempt))
+            del body, request  # as long as they wait, others can make use of their memory, which is near
             message, payload = await answer
             if _LOG.isEnabledFor(logging.INFO):
                 _LOG.info("HTTP Request: POST %s %d", self._url, message.code)
         except BaseException:
             dialogue.abort()
             raise
-        return Reply(dialogue, message, payload, len(request), self._idle)
+        return Reply(dialogue, message, payload, sent, self._idle)
 
     async def _connect(self, attempt: UnderWay | None) -> Dialogue:
         with connecting_for(attempt):

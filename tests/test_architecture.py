@@ -76,6 +76,7 @@ ROOMS = """
     naming
     checkpoint
     recovery
+    crowds
     census
     successors
     superseding

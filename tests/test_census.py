@@ -348,10 +348,10 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
                 assert census.admits(f"user-{number}", "device-0")
                 assert census.admits(f"user-{number}", "device-1")
                 assert not census.admits(f"user-{number}", "device-2"), turn
-        assert 1 <= len(census._known._users) <= 6
+        assert 1 <= len(census._crowds._users) <= 6
     with opened(tmp_path, Sizes(most=1_000, cells=1, kept=200)) as census:
         fill(census, 3, 1_000)
-        assert 1 == len(census._known._users)
+        assert 1 == len(census._crowds._users)
 
 
 def test_rows_that_cannot_be_numbered_are_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
