@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from moe_bulk.device import Device
     from moe_bulk.record import Position
 
 _FORMAT = 1
@@ -170,14 +169,17 @@ class Census:
             strict=True,
         )
         admit = self._admit
-        judged = [
-            row if not isinstance(row, Record) or admit(*next(hashes)) else self._unsent(row, row.device)
-            for row in rows
-        ]
+        judged: list[Record | Unsent | Position] = []
+        for row in rows:
+            if isinstance(row, Record) and not admit(*next(hashes)):
+                judged.append(self._unsent(row))
+            else:
+                judged.append(row)
         self._write_out()
         return judged
 
-    def _unsent(self, record: Record, device: Device) -> Unsent:
+    def _unsent(self, record: Record) -> Unsent:
+        device = record.device
         reason = (
             f"customer_id has {self._sizes.most:,} devices in this run already; MoEngage blocks a user with more: "
             "see whether many people share this id"

@@ -141,7 +141,7 @@ class Answer:
         return True
 
     async def read_reply(self, reply: Reply) -> None:
-        """The body of one that is not: at most `ANSWER_KEPT` bytes, decoded, and no more than that is read."""
+        """The body of one that `take` left: at most `ANSWER_KEPT` bytes, decoded, and no more than that is read."""
         raw = bytearray()
         try:
             await reply.read_into(raw, wire.ANSWER_KEPT)
@@ -150,14 +150,14 @@ class Answer:
             self._keep(raw)
 
     async def read_response(self, response: httpx.Response) -> None:
-        """The same of what httpx brings: over the caller's transport or client, or over ours in a Test connection."""
+        """Take in as much of an answer that httpx brings, over the caller's transport or ours in a Test connection."""
         self.status, self.headers = response.status_code, response.headers
         if response.is_stream_consumed:  # the caller's transport or event hook has read it, httpx.MockTransport does
             self.body, self.whole = response.content[: wire.ANSWER_KEPT], True
             return
         raw = bytearray()
         try:
-            await self._take(response, raw)
+            await self._read_stream(response, raw)
             self.whole = True
         finally:
             self._keep(raw)
@@ -166,7 +166,7 @@ class Answer:
                     await response.aclose()
 
     @staticmethod
-    async def _take(response: httpx.Response, raw: bytearray) -> None:
+    async def _read_stream(response: httpx.Response, raw: bytearray) -> None:
         """Read as much as is kept; what came before an error is in `raw`."""
         async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
             async for chunk in chunks:

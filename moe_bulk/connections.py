@@ -1,4 +1,4 @@
-"""Connections beneath `posting` and httpx-aiohttp's transport: giving up can abort them, and none lingers."""
+"""Connections beneath `dialogue` and httpx-aiohttp's transport: giving up can abort them, and none lingers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Carrier:
         """Throw away what was not sent yet: no server finds it later, and nobody waits until one reads it."""
         if self._socket.fileno() >= 0:  # asyncio fails to abort what was closed with something left to say, and is gone
             # before it is closed: TLS says what it has left all the same, once it is
-            with suppress(AttributeError):  # over TLS, CPython 3.11 forgets what was aborted or closed once, and closed
+            with suppress(AttributeError):  # CPython 3.11.2 over TLS, where it was aborted and closed before
                 self._transport.abort()
         self.connection.close()
 
@@ -82,7 +82,7 @@ class Carrier:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none."""
         try:
             return self._transport.get_extra_info("peercert") or {}
-        except AttributeError:  # as above: a connection that was given up
+        except AttributeError:  # as in `reset`
             return {}
 
 
@@ -115,12 +115,12 @@ class UnderWay:
 
 
 attempt_under_way: ContextVar[UnderWay | None] = ContextVar("attempt_under_way", default=None)
-"""The attempt for which this task may be making a connection."""
+"""The attempt for which this task makes connections beneath httpx, which passes nothing on."""
 
 
 @contextmanager
 def connecting_for(attempt: UnderWay | None) -> Iterator[None]:
-    """Within it, new connections are told of this attempt."""
+    """Within it, httpx-aiohttp's transport tells this attempt what carries it."""
     token = attempt_under_way.set(attempt)
     try:
         yield

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import aiohttp
-from aiohttp.http import HttpResponseParser
+from aiohttp.http import HttpParser, HttpResponseParser
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from moe_bulk.connections import NOT_FIT, is_fit
@@ -33,8 +33,7 @@ READ_AT_ONCE = 64 * 1024
 MOST_PROVISIONAL = 20
 """More of them before an answer, and nobody waits for that: an endless row of them leaves no time for anything else."""
 
-
-_ENDING = (AttributeError, RuntimeError)
+_TOO_LATE = (AttributeError, RuntimeError)
 """What event loops raise where somebody pauses or resumes a connection that is ending."""
 
 
@@ -57,14 +56,7 @@ class Dialogue(asyncio.BufferedProtocol):
         self._before = before
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
-        self._parser = HttpResponseParser(
-            cast("BaseProtocol", self),  # as far as bodies need one: `connected`, `pause_reading`, `resume_reading`
-            self._loop,
-            READ_AT_ONCE,
-            payload_exception=aiohttp.ClientPayloadError,
-            read_until_eof=True,
-            auto_decompress=False,
-        )
+        self._parser = self._new_parser()
         self._answer: asyncio.Future[Head] | None = None
         self._body: StreamReader | None = None
         self._provisional = 0
@@ -72,10 +64,23 @@ class Dialogue(asyncio.BufferedProtocol):
         self._reading_paused = False  # by this name, because bodies of aiohttp 3.13 ask for it
         transport.set_protocol(self)
 
+    def _new_parser(self) -> HttpResponseParser:
+        return HttpResponseParser(
+            cast("BaseProtocol", self),  # as far as bodies need one: `connected`, `pause_reading`, `resume_reading`
+            self._loop,
+            READ_AT_ONCE,
+            payload_exception=aiohttp.ClientPayloadError,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+
     # -- a request and its answer --------------------------------------------------------------------------------------
 
     def ask(self) -> asyncio.Future[Head]:
-        """The head of the answer to what is sent next, once it is there; aiohttp's exceptions where none comes."""
+        """The head of the answer to what is sent next, once it is there.
+
+        Where none comes it raises aiohttp's exceptions, or what the event loop said instead of OSError.
+        """
         self._answer = answer = self._loop.create_future()
         return answer
 
@@ -95,9 +100,16 @@ class Dialogue(asyncio.BufferedProtocol):
             self._tell(error)
 
     def rest(self) -> None:
-        """The answer is over: whatever comes in before the next request was not asked for."""
+        """The answer is over: whatever came in behind it, or comes in before the next request, was not asked for."""
         self._answer = self._body = None
         self._provisional, self._sent = 0, False
+        try:
+            if self._parser.feed_eof() is not None:  # the beginning of another answer, which would precede the next one
+                self.fit = False
+        except Exception:  # noqa: BLE001  a beginning that makes no sense
+            self.fit = False
+        if isinstance(self._parser, HttpParser):  # aiohttp's in Python tells less, and keeps what it was told
+            self._parser = self._new_parser()
 
     def abort(self) -> None:
         """Give it up, with what was not sent yet."""
@@ -160,37 +172,29 @@ class Dialogue(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It ended; a body may be whole with that."""
         self.connected = self.fit = False
-        begun = unfinished = None
         try:
-            begun = self._parser.feed_eof() if self._sent else None
+            self._parser.feed_eof()
+            lost = _lost(error)
         except Exception as broken:  # noqa: BLE001  as above
-            unfinished = aiohttp.ClientPayloadError(f"the body ended too early: {broken}")
-            unfinished.__cause__ = broken
-        if unfinished is not None and self._body is not None:
-            self._tell(unfinished)
-        else:
-            self._tell(_lost(error, begun))
+            lost = aiohttp.ClientPayloadError(f"the body ended too early: {broken}")
+            lost.__cause__ = broken
+        self._tell(lost)
         self._before.connection_lost(error)  # the connector waits for it
 
     # -- what a body asks for that nobody reads ------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """There is enough of it for now."""
+        """There is enough of it for now, with what was read already."""
         self._reading_paused = True
-        if (pause := getattr(self._parser, "pause_reading", None)) is not None:  # from aiohttp 3.14 on
-            pause()
-        with suppress(*_ENDING):
+        with suppress(*_TOO_LATE):
             self.transport.pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002  as bodies say it
-        """More may come; with `resume_parser`, of what was read already, too."""
-        if not self._reading_paused:
-            return
-        self._reading_paused = False
-        if resume_parser:
-            self._read(b"")
-        if not self._reading_paused:
-            with suppress(*_ENDING):
+        """More may come."""
+        del resume_parser  # it is not held up: it only has to be where bodies are decompressed
+        if self._reading_paused:
+            self._reading_paused = False
+            with suppress(*_TOO_LATE):
                 self.transport.resume_reading()
 
 
@@ -199,10 +203,10 @@ def _is_provisional(status: int) -> bool:
     return 100 <= status < 200 and status != 101
 
 
-def _lost(error: Exception | None, begun: RawResponseMessage | None) -> Exception:
-    """What the end of a connection is told as; `begun` is what came of an answer's head."""
+def _lost(error: Exception | None) -> Exception:
+    """What the end of a connection is told as."""
     if not isinstance(error, OSError):
-        return error or aiohttp.ServerDisconnectedError(begun)
+        return error or aiohttp.ServerDisconnectedError()
     lost = aiohttp.ClientOSError(*error.args)
     lost.__cause__ = error
     return lost

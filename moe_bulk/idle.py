@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Idle:
     """Connections between two requests, all to one address: whichever waits longest is the next to be used.
 
-    aiohttp's own pool does the same, in three hundred steps of Python a request instead of fifty. Make it inside a
-    running event loop, and close it before the connector.
+    aiohttp's own pool does the same in several times as many steps of Python. Make it inside a running event loop, and
+    close it before the connector.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,6 @@ class Idle:
 
     def give(self, dialogue: Dialogue) -> None:
         """Keep one whose answer has come in good order, for some seconds."""
-        dialogue.rest()
         dialogue.carrier.attempt = None
         if self._closed:
             dialogue.carrier.connection.release()

@@ -16,7 +16,7 @@ import orjson
 from moe_bulk.record import Position, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 ATTEMPTS_KEPT = 20
 """Attempts that a result line tells in full: the last ones."""
@@ -133,7 +133,7 @@ Their lines have the ids whole, and leave out the key that follows from these: t
 """
 
 KEYED = FAILED | DELIVERED
-"""The statuses whose lines tell the row's keys."""
+"""The statuses whose lines tell the row's keys, by hashes or by the ids."""
 
 
 _dumps, _WITH_LINE_FEED = orjson.dumps, orjson.OPT_APPEND_NEWLINE
@@ -146,24 +146,19 @@ def rounded(number: float, parts: float = 1e6) -> float:
     return floor(number * parts + 0.5) / parts
 
 
-def hashed(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """Keys as result lines tell them: 12 characters each, Base64 of nine bytes of BLAKE2b over its parts as JSON.
+def hashed(keys: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Keys as result lines tell them: 12 characters each, Base64 of nine bytes of BLAKE2b over its parts as JSON."""
+    return tuple([_hashed(key) for key in keys])
 
-    Base64 makes four characters of each three bytes, so that all keys can be written in one go.
-    """
-    digests = b""
-    for key in keys:
-        try:
-            as_json = _dumps(key)
-        except TypeError:  # halves of characters, which only the standard library writes: escaped
-            as_json = json.dumps(key).encode()
-        digest = _new_hash()
-        digest.update(as_json)
-        digests += digest.digest()
-    text = b2a_base64(digests, newline=False).decode()
-    if len(text) == 12:  # nearly always: a token
-        return (text,)
-    return tuple([text[at : at + 12] for at in range(0, len(text), 12)])
+
+def _hashed(key: tuple[str, ...]) -> str:
+    try:
+        as_json = _dumps(key)
+    except TypeError:  # halves of characters, which only the standard library writes: escaped
+        as_json = json.dumps(key).encode()
+    digest = _new_hash()
+    digest.update(as_json)
+    return b2a_base64(digest.digest(), newline=False).decode()
 
 
 class Result(NamedTuple):
@@ -192,7 +187,7 @@ class Result(NamedTuple):
 
     @property
     def hashes(self) -> tuple[str, ...]:
-        """The row's keys as its line tells them."""
+        """Those of all its keys, which its line tells, or its ids do."""
         return hashed(self.keys) + self.hashes_read
 
     @property
@@ -241,7 +236,7 @@ class Result(NamedTuple):
             "tries": tries,
             "settled_at": floor(at * 1e6 + 0.5) / 1e6,  # as in `as_json`
         }
-        if status in DELIVERED and keys and keys[0] == _device_key(customer, device):
+        if status in DELIVERED and keys and keys[0] == ("device", customer, device):
             said["other_keys"] = hashed(keys[1:]) + hashes
         elif status in KEYED:
             said["keys"] = hashed(keys) + hashes
@@ -324,11 +319,6 @@ def _list(said: dict[str, object], name: str) -> list[object]:
     if type(value) is not list:
         raise ValueError(f"{name} is no list")
     return value
-
-
-def _device_key(customer_id: str | None, device_id: str | None) -> tuple[str | None, ...]:
-    """The first of `Device.keys`."""
-    return "device", customer_id, device_id
 
 
 def _keys(said: dict[str, object]) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

@@ -16,7 +16,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from moe_bulk.connections import Carrier, connecting_for
+from moe_bulk.connections import Carrier
 from moe_bulk.dialogue import READ_AT_ONCE, Dialogue
 from moe_bulk.idle import Idle
 from moe_bulk.sending import PendingRequest, SendQueue
@@ -104,7 +104,9 @@ class Reply:
         dialogue = self._dialogue
         if not self._payload.at_eof() or not self._all_said(dialogue.transport):
             dialogue.abort()
-        elif dialogue.fit:
+            return
+        dialogue.rest()
+        if dialogue.fit:
             self._idle.give(dialogue)
         else:
             dialogue.carrier.connection.close()
@@ -124,8 +126,8 @@ class Reply:
 class Poster:
     """Posts bodies to `url`, each with the same `fields`, over the connections of `session`.
 
-    Make it inside a running event loop, and close it before the session. Its exceptions are aiohttp's, OSError, and
-    ValueError for a header that could bring others.
+    Make it inside a running event loop, and close it before the session. Its exceptions are those of `Dialogue.ask` and
+    of aiohttp's connector, and ValueError for a header that could bring others.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, fields: Fields, proxy: httpx.Proxy | None) -> None:
@@ -172,12 +174,8 @@ class Poster:
         return Reply(dialogue, message, payload, sent, self._idle)
 
     async def _connect(self, attempt: UnderWay | None) -> Dialogue:
-        with connecting_for(attempt):
-            connection = await self._connector.connect(self._request, [], _ANY_TIME)
-        # our own connector has made its carrier already
-        known = attempt.carriers if attempt is not None else ()
-        carrier = next((each for each in known if each.connection is connection), None) or Carrier(connection, attempt)
-        return Dialogue(carrier, self._buffer)
+        connection = await self._connector.connect(self._request, [], _ANY_TIME)
+        return Dialogue(Carrier(connection, attempt), self._buffer)
 
     def close(self) -> None:
         """Keep no connection any longer; their connector closes them."""

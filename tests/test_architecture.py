@@ -130,8 +130,9 @@ FORBIDDEN = {
     "engine": {
         *("client", "wire", "sources", "intake", "journal", "deadletter", "checkpoint", "rundir", "run"),
         *("statefile", "known", "screening"),
-        *("connections", "sending", "posting", "httpx", "aiohttp"),
+        *("connections", "dialogue", "idle", "sending", "posting", "httpx", "aiohttp"),
     },
+    "idle": {"wire", "outcome", "record", "device", "config"},
     "dialogue": {"wire", "outcome", "record", "device", "config"},
     "posting": {"wire", "outcome", "record", "device", "config"},
     "sending": {"wire", "outcome", "record", "device", "config"},

@@ -12,6 +12,7 @@ import ssl
 import time
 from asyncio import sslproto
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -20,6 +21,7 @@ import pytest
 
 from moe_bulk.client import Answer, Client, default_transport
 from moe_bulk.config import Credentials
+from moe_bulk.connections import attempt_under_way
 from moe_bulk.device import Device
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Outcome, Verdict
@@ -495,6 +497,23 @@ async def test_giving_up_is_a_reset_on_the_wire(
     with deaf(tls.context if scheme == "https" else None) as server:
         await give_up(server, tls.bundle, _record())
     assert "reset" == server.ended
+
+
+async def test_what_was_given_up_has_no_certificate_any_more(scheme: str, tls: Authority) -> None:
+    """Whoever asks for it afterwards is told so, and not of the event loop's trouble."""
+    with deaf(tls.context if scheme == "https" else None) as server:
+        async with _entered(server.url, SHORT, tls.bundle) as client:
+            answer = Answer()
+            deliver = partial(client._deliver, _record().device)
+            assert "timeout" == _trouble(await client._carry(deliver, answer))
+            assert bool(answer.certificate) <= (scheme == "https")
+
+
+async def test_nobody_is_connected_for_behind_a_test_connection() -> None:
+    """Its attempt is not told of what others make."""
+    async with serving(polite) as server, _entered(server.url) as client:
+        await client.try_connection(Answer())
+        assert attempt_under_way.get() is None
 
 
 async def test_an_early_answer_ends_the_sending() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
+from aiohttp.http_parser import HttpResponseParserPy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,41 @@ def test_one_answer_behind_the_other_cut_in_any_place(answers: list[tuple[bytes,
             talk.rest()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("behind", [*KINDS, EARLY, b"HTTP/1.1 401 No\r\nX-Hide: "])
+async def test_a_beginning_behind_an_answer_ends_it(behind: bytes) -> None:
+    """However little of it came with the answer: it would stand before the next one, and change what that says."""
+    for length in range(1, len(behind) + 1):
+        talk, answer = _asked()
+        comes_in(talk, ANSWER + behind[:length])
+        assert (200, BODY) == _said(answer)
+        talk.rest()
+        assert not talk.fit
+
+
+async def test_line_feeds_behind_an_answer_mean_nothing() -> None:
+    """Some servers write them."""
+    talk, answer = _asked()
+    comes_in(talk, ANSWER + b"\r\n")
+    talk.rest()
+    assert talk.fit
+    second = talk.ask()
+    talk.send(b"POST")
+    comes_in(talk, ANSWER)
+    assert [(200, BODY)] * 2 == [_said(each) for each in (answer, second)]
+
+
+async def test_a_parser_that_keeps_what_it_was_told_reads_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aiohttp has one in Python for where there is no compiled one."""
+    monkeypatch.setattr("moe_bulk.dialogue.HttpResponseParser", HttpResponseParserPy)
+    talk, first = _asked()
+    comes_in(talk, ANSWER + ANSWER[:5])
+    talk.rest()
+    second = talk.ask()
+    talk.send(b"POST")
+    comes_in(talk, ANSWER.replace(b"200 OK", b"400 No"))
+    assert [(200, BODY), (400, BODY)] == [_said(each) for each in (first, second)]
 
 
 @pytest.mark.parametrize("when", ["before it is asked", "before it is sent", "behind the answer", "with the answer"])
@@ -191,8 +227,10 @@ async def test_a_connection_that_is_lost_before_the_answer(
     if came:
         comes_in(talk, came)
     talk.connection_lost(error)
-    with pytest.raises(told):
+    with pytest.raises(told) as raised:
         answer.result()
+    if isinstance(error, OSError):
+        assert error is raised.value.__cause__
     assert (False, False, None) == (talk.fit, talk.connected, before.transport)
     assert closed is not None
     assert closed.done()
@@ -241,6 +279,29 @@ async def test_a_body_that_nobody_reads_holds_the_connection_up() -> None:
             comes_in(talk, b"x" * part)
             came += part
     assert (length, True, True) == (taken, body.at_eof(), talk.fit)
+
+
+async def test_a_server_that_says_no_more_hears_nothing_more() -> None:
+    """Its end may be known before the connection's."""
+    talk = dialogue(Wire())
+    talk.eof_received()
+    assert not talk.fit
+
+
+async def test_an_error_that_the_parser_does_not_foresee_is_a_broken_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not end in the event loop's log, and tells where it came from."""
+    talk, answer = _asked()
+    bug = LookupError("a bug of the parser's")
+
+    class Parser:
+        def feed_data(self, _data: bytes) -> None:
+            raise bug
+
+    monkeypatch.setattr(talk, "_parser", Parser())
+    comes_in(talk, ANSWER)
+    with pytest.raises(HttpProcessingError) as raised:
+        answer.result()
+    assert bug is raised.value.__cause__
 
 
 async def test_giving_up_is_one_reset() -> None:

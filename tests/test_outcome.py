@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moe_bulk.device import Device
 from moe_bulk.outcome import DELIVERED, FAILED, KEYED, Attempt, Result, Status, hashed, hashes_told, rounded
 from moe_bulk.record import Position, Row
 
@@ -84,6 +85,14 @@ def test_line_of_what_moengage_has_leaves_out_what_its_ids_tell(status: Status) 
             assert ("keys", list(hashed(told.keys))) == list(said.items())[-1]
         else:
             assert not {"keys", "other_keys"} & said.keys()
+
+
+def test_a_device_is_what_its_ids_tell() -> None:
+    """The device of a record, not only one that a test makes up."""
+    device = Device("u-1", "d-1", {"platform": "ANDROID", "push_id": "t"})
+    line = Result(PLACE, Status.ACCEPTED, Row(PLACE, {}), "u-1", "d-1", keys=device.keys()).line()
+    assert list(hashed(device.keys()[1:])) == orjson.loads(line)["other_keys"]
+    assert hashed(device.keys()) == Result.from_line(line).hashes
 
 
 @pytest.mark.parametrize("status", Status)
@@ -220,6 +229,10 @@ def attempt(**fields: Any) -> dict[str, object]:
         {"keys": ["short"]},
         {"keys": ["with blank !"]},
         {"keys": ["aaaaaaaaaaaa\n"]},
+        {"other_keys": None},
+        {"other_keys": ["short"]},
+        {"other_keys": [], "customer_id": None},
+        {"other_keys": [], "device_id": None},
     ],
 )
 def test_from_line_refuses_what_no_result_says(fields: dict[str, object]) -> None:

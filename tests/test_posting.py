@@ -14,7 +14,7 @@ import pytest
 
 from moe_bulk.client import default_transport
 from moe_bulk.posting import Fields, Poster, Reply
-from tests.servers import ACCEPTED, Peer, authority, polite, serving
+from tests.servers import ACCEPTED, Peer, authority, deaf, polite, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -195,6 +195,23 @@ async def test_what_is_no_last_answer_ends_the_connection(head: str) -> None:
         assert 2 == server.connections
 
 
+async def test_the_beginning_of_another_answer_is_not_that_of_the_next() -> None:
+    """Or a row that is refused would pass for accepted."""
+    told = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        peer.send(told + told[:30])
+        await peer.request()
+        peer.send(told[30:])
+        peer.answer(b"no", "400 Bad Request")
+
+    async with serving(talk) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            assert (200, b"{}") == await _whole(await poster.post(BODY))
+        assert 2 == server.connections
+
+
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_a_long_request_that_is_refused_may_not_have_been_read(
     tmp_path: Path,
@@ -213,6 +230,32 @@ async def test_a_long_request_that_is_refused_may_not_have_been_read(
         for _ in range(2):
             assert (413, b"{}") == await _whole(await poster.post(b"x" * 20_000))
         assert 2 == server.connections
+
+
+async def test_a_long_request_that_is_accepted_was_read() -> None:
+    """Its connection goes on."""
+    async with serving(polite) as server, _posting(server.url) as poster:
+        for _ in range(2):
+            assert (200, ACCEPTED) == await _whole(await poster.post(b"x" * 10_000))
+        assert 1 == server.connections
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_what_was_left_of_a_cancelled_request_never_arrives(
+    tmp_path: Path,
+    encrypted: bool,  # noqa: FBT001  two cases
+) -> None:
+    """The poster sees to that by itself, whether or not an attempt is told."""
+    tls = authority(tmp_path)
+    with deaf(tls.context if encrypted else None) as server:
+        async with _posting(server.url, tls.bundle) as poster:
+            task = asyncio.ensure_future(poster.post(b"x" * 10_000_000))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    assert "reset" == server.ended
+    assert 10_000_000 > server.heard
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
@@ -394,7 +437,7 @@ async def test_what_goes_wrong_shows_no_key() -> None:
     stack = TracebackException.from_exception(raised.value, capture_locals=True).stack
     told = "".join(map(str, (frame.locals for frame in stack[1:])))  # the first frame is this test's own
     assert "dialogue" in told
-    assert "secretsecret" not in told + repr(vars(poster))
+    assert "secretsecret" not in told + repr(vars(poster)) + repr(poster._request_of(b"", None))
 
 
 async def test_a_listener_that_fails_leaves_no_connection_behind() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_bulk.deadletter import letter
+from moe_bulk.device import ID_KEPT
 from moe_bulk.errors import JournalError
 from moe_bulk.outcome import Result, Status
 from moe_bulk.record import NOTE, Number, Position, Row
@@ -181,7 +182,8 @@ HOSTILE: list[dict[str, object]] = [
 ]
 
 
-IDS = st.tuples(st.sampled_from(['u"1', "ü/2"]), st.sampled_from(['d\\","status":"', "d-2"]))
+LONG = "x" * (ID_KEPT + 1)
+IDS = st.tuples(st.sampled_from(['u"1', "ü/2", LONG]), st.sampled_from(['d\\","status":"', "d-2", LONG + "y"]))
 """Ids of devices."""
 
 
@@ -207,6 +209,8 @@ def runs(draw: st.DrawFn) -> list[Result]:
             row.note = {"source": "old.csv", "line": 3, "superseded_by": 4, "history": [{"line": 4}]}
         reason = draw(st.sampled_from([None, '"status":"accepted"', '"keys":["aaaaaaaaaaaa"]}\n', "superseded_by"]))
         customer, device = ids or (None, None)
+        if ids is not None and status is Status.INVALID:  # as such a row's line tells them
+            customer, device = (each[:ID_KEPT] for each in ids)
         rows.append(Result(position, status, row, customer, device, reason=reason, keys=keys))
     return rows
 

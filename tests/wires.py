@@ -26,6 +26,8 @@ class Wire(asyncio.Transport):
         self.written = [] if written is None else written
         self.ends: list[tuple[str, float]] = []
         """How it came to its end, if it did, and when, in seconds of the loop's time."""
+        self.released = False
+        """True when aiohttp's connector got it back."""
         self.reading = True
         self.protocol: Any = None
 
@@ -85,9 +87,9 @@ class Held:
             self._wire.close()
 
     def release(self) -> None:
-        """Give it back to the connector."""
+        """Give it back to the connector, which may use it again."""
         self.protocol = None
-        self._wire.end("released")
+        self._wire.released = True
 
 
 def held(wire: Wire) -> Connection:
