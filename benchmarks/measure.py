@@ -124,10 +124,14 @@ def serving(
     certificate: Path | None = None,
     core: int | None = None,
     faults: float = 0.0,
+    hold: float = 0.0,
 ) -> Iterator[Server]:
-    """Run the server while the block is open; latency in seconds, its spread and the faults as shares."""
+    """Run the server while the block is open; latency in seconds, its spread and the faults as shares.
+
+    It answers nothing in the first `hold` seconds of a report, and then all at once.
+    """
     command = [sys.executable, str(HERE / "server.py"), f"--latency={latency}", f"--spread={spread}"]
-    command += [f"--faults={faults}"]
+    command += [f"--faults={faults}", f"--hold={hold}"]
     command += [f"--certificate={certificate}"] if certificate else []
     command += [] if core is None else [f"--core={core}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -67,18 +67,23 @@ class Log:
 
 
 class Service:
-    """What the connections share: the latency (seconds, and its spread as a share of it), the faults and the log."""
+    """What the connections share: the latency (seconds, and its spread as a share of it), the faults and the log.
 
-    def __init__(self, latency: float, spread: float, faults: float = 0.0) -> None:
+    What arrives within the first `hold` seconds of a report is answered at their end.
+    """
+
+    def __init__(self, latency: float, spread: float, faults: float = 0.0, hold: float = 0.0) -> None:
         self.log = Log()
+        self._hold = hold
         self._faults = faults
         self._longest = latency * (1 + spread)
         self._shortest = latency * (1 - spread)
         self._chance = random.Random(1)
 
     def delay(self) -> float:
-        """How long the next answer takes."""
-        return self._chance.uniform(self._shortest, self._longest)
+        """How long the answer to what has just arrived takes."""
+        held = self.log.arrivals[0] + self._hold - self.log.arrivals[-1]
+        return max(held, self._chance.uniform(self._shortest, self._longest))
 
     def mishap(self, response: bytes) -> bytes:
         """The response, or for a share of them what comes in its place: a 503 or a reset, as often as each other."""
@@ -109,10 +114,10 @@ class Connection(asyncio.Protocol):
             self._take(YES if head.startswith(REQUEST_LINE) and AUTHORIZATION in head else NO)
 
     def _take(self, response: bytes) -> None:
-        log, delay, response = self._service.log, self._service.delay(), self._service.mishap(response)
+        log, response = self._service.log, self._service.mishap(response)
         log.arrivals.append(time.monotonic())
         log.answers.append(0.0)
-        if delay:
+        if (delay := self._service.delay()) > 0:
             asyncio.get_running_loop().call_later(delay, self._reply, response, log, len(log.answers) - 1)
         else:
             self._reply(response, log, len(log.answers) - 1)
@@ -164,6 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds between arrival and answer")
     parser.add_argument("--spread", type=float, default=0.0, help="the latency's spread, as a share of it")
     parser.add_argument("--faults", type=float, default=0.0, help="the share of 503s and resets among the answers")
+    parser.add_argument("--hold", type=float, default=0.0, help="seconds from the first request on without an answer")
     parser.add_argument("--core", type=int, help="the core to run on")
     parser.add_argument("--certificate", help="a PEM file with key and certificate: serves TLS")
     options = parser.parse_args(argv)
@@ -172,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.certificate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(options.certificate)
-    asyncio.run(serve(Service(options.latency, options.spread, options.faults), tls))
+    asyncio.run(serve(Service(options.latency, options.spread, options.faults, options.hold), tls))
 
 
 if __name__ == "__main__":
