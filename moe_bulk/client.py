@@ -224,9 +224,11 @@ class Client:
         self._ca_bundle = ca_bundle
         self._own_transport: Transport | None = None
         self._poster: Poster | None = None
-        self._deadlines = Deadlines()
+        self._deadlines: Deadlines | None = None
+        """None until it is entered."""
 
     async def __aenter__(self) -> Self:
+        self._deadlines = Deadlines()
         if self._transport is not None:
             # The client is ours but never entered: leaving it would close a transport that is the caller's.
             self._http = httpx.AsyncClient(
@@ -249,7 +251,8 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._deadlines.close()
+        if self._deadlines is not None:
+            self._deadlines.close()
         if self._poster is not None:
             self._poster.close()
         if self._own_transport is not None:
@@ -277,9 +280,11 @@ class Client:
 
         What `begin` itself raises is raised: a client that is not open is no trouble of the network.
         """
-        under_way = answer.under_way = UnderWay(asyncio.get_running_loop().time() + self._timeout)
+        if (deadlines := self._deadlines) is None:
+            raise RuntimeError("enter the client before the first attempt: async with Client(…) as client")
+        under_way = answer.under_way = UnderWay(deadlines.loop.time() + self._timeout)
         exchange = begin(answer)
-        missing, deadline = None, self._deadlines.watch(under_way.deadline)
+        missing, deadline = None, deadlines.watch(under_way.deadline)
         try:
             await exchange
         except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
@@ -289,7 +294,7 @@ class Client:
             if not deadline.ends_it():
                 raise
         finally:
-            self._deadlines.forget(deadline)
+            deadlines.forget(deadline)
             if not answer.whole:
                 under_way.abort()
         judged = answer.judged(self._epoch(), self._secrets[0].reveal())
@@ -325,9 +330,7 @@ class Client:
         """What sends a request of httpx's: our own transport, a client around the caller's, or the caller's client."""
         if self._own_transport is not None:
             return self._own_transport.handle_async_request
-        http = self._http
-        if http is None:
-            raise RuntimeError("enter the client before the first attempt: async with Client(…) as client")
+        http = cast("httpx.AsyncClient", self._http)  # there is one since the client was entered
         if http.is_closed:
             raise RuntimeError("the httpx client that was handed in is closed: keep it open until the upload is over")
         return partial(http.send, stream=True, auth=None, follow_redirects=False)

@@ -7,19 +7,25 @@ which does the same for one block of code, takes a hundred steps of Python where
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_current_task = cast("Callable[[asyncio.AbstractEventLoop], asyncio.Task[object]]", asyncio.current_task)
+"""Within a task there is one."""
 
 
 class Deadline:
-    """By when something must be over that the current task does: else the task is cancelled, once.
+    """By when something must be over that a task does: else the task is cancelled, once.
 
     Whoever meets a cancellation asks `ends_it`, as `asyncio.timeout` would: another one may have come from elsewhere.
     """
 
     __slots__ = ("_before", "_expired", "_task")
 
-    def __init__(self) -> None:
-        self._task = cast("asyncio.Task[object]", asyncio.current_task())
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
         self._before = self._task.cancelling()
         self._expired = False
 
@@ -39,19 +45,21 @@ class Deadline:
 class Deadlines:
     """Lets deadlines expire in their time. They ascend: `watch` in that order.
 
-    All of it within one event loop; moments are seconds of its time.
+    Make it inside a running event loop, to which all of it belongs; moments are seconds of its time. To ask asyncio for
+    that loop is a call of the system, up to CPython 3.11, and to ask it for a task asks for the loop.
     """
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self._open: dict[Deadline, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, moment: float) -> Deadline:
         """What the current task does must be over then, unless it is forgotten before."""
-        deadline = Deadline()
+        deadline = Deadline(_current_task(self.loop))
         self._open[deadline] = moment
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(moment, self._look)
+            self._timer = self.loop.call_at(moment, self._look)
         return deadline
 
     def forget(self, deadline: Deadline) -> None:
@@ -60,11 +68,10 @@ class Deadlines:
         deadline.ends_it()
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now, self._timer = loop.time(), None
+        now, self._timer = self.loop.time(), None
         for deadline, moment in list(self._open.items()):
             if moment > now:
-                self._timer = loop.call_at(moment, self._look)
+                self._timer = self.loop.call_at(moment, self._look)
                 break
             del self._open[deadline]
             deadline.expire()

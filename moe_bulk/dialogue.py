@@ -57,6 +57,7 @@ class Dialogue(asyncio.BufferedProtocol):
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._parser = self._new_parser()
+        self._parses_in_python = isinstance(self._parser, HttpParser)  # to ask is a call of Python: not for each answer
         self._answer: asyncio.Future[Head] | None = None
         self._body: StreamReader | None = None
         self._provisional = 0
@@ -108,7 +109,7 @@ class Dialogue(asyncio.BufferedProtocol):
                 self.fit = False
         except Exception:  # noqa: BLE001  a beginning that makes no sense
             self.fit = False
-        if isinstance(self._parser, HttpParser):  # aiohttp's in Python tells less, and keeps what it was told
+        if self._parses_in_python:  # then aiohttp's parser tells less, and keeps what it was told
             self._parser = self._new_parser()
 
     def abort(self) -> None:

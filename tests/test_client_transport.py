@@ -411,8 +411,9 @@ async def test_no_timer_outlives_the_client() -> None:
     async with serving(talk) as server:
         async with _entered(server.url) as client:
             await client.attempt(_record())
-            assert client._deadlines._timer is not None
-        assert client._deadlines._timer is None
+            assert (deadlines := client._deadlines) is not None
+            assert deadlines._timer is not None
+        assert deadlines._timer is None
 
 
 async def test_connecting_is_part_of_the_timeout() -> None:
