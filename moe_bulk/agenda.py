@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 from moe_bulk.lanes import Lanes, Ticket
 from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Outcome, Result, Status
 from moe_bulk.record import new_tuple
-from moe_bulk.retry import Trials
 from moe_bulk.users import HeldBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from moe_bulk.record import Record
+    from moe_bulk.retry import Trials
     from moe_bulk.users import Users
 
 ROUGH_ROW_BYTES = 1500
@@ -95,7 +95,8 @@ class Entry(Ticket):
         """Where its user is counted; the agenda's to set."""
         self.cleared = False
         """True when its sender's screen said that it has to be sent; the agenda's to set."""
-        self.trials = Trials()
+        self.trials: Trials | None = None
+        """What it has been through, once an attempt came to anything but an acceptance: few rows have that."""
         self.attempts: tuple[Attempt, ...] = ()
         """The last `ATTEMPTS_KEPT` of them."""
 
@@ -105,6 +106,11 @@ class Entry(Ticket):
         device = self.record.device
         text = sum(map(len, device.attributes.values())) + len(device.customer_id) + len(device.device_id)
         return ROUGH_ROW_BYTES + 2 * text
+
+    @property
+    def tries(self) -> int:
+        """All attempts that are over."""
+        return len(self.attempts) if self.trials is None else self.trials.attempts
 
     def tried(self, attempt: Attempt) -> None:
         """Note an attempt that is over."""
@@ -125,7 +131,7 @@ class Entry(Ticket):
             None if status is Status.ACCEPTED else outcome.reason or outcome.error,
             outcome.request_id,
             self.attempts,
-            self.trials.attempts,
+            self.tries,
             settled_at,
             record.mapping,
             self.keys,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from moe_bulk.flights import ABORTED
 from moe_bulk.outcome import Attempt, Outcome, Status, Verdict
 from moe_bulk.record import new_tuple
-from moe_bulk.retry import Settle, Wait
+from moe_bulk.retry import Settle, Trials, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,7 +51,7 @@ class Landing:
         self._pace.accepted([(slot, now) for _, slot, _, now in accepted])
         self._users.answered([entry.cell for entry, _, _, _ in accepted], accepted[-1][3])
         self._note_attempts(accepted)
-        self._policy.accepted([(entry, outcome, entry.trials, now) for entry, _, outcome, now in accepted])
+        self._policy.accepted(accepted)
         self._settle(accepted, Status.ACCEPTED)
 
     def judge(self, landed: Landed) -> RunStopped | None:
@@ -67,6 +67,8 @@ class Landing:
             self._policy.outage.withdrawn(entry, now)
             self._agenda.done(entry)
             return None
+        if entry.trials is None:
+            entry.trials = Trials()
         decision = self._policy.decide(entry, outcome, entry.trials, now)
         if entry.sender.halted and outcome.verdict not in (Verdict.ACCEPTED, Verdict.REJECTED):
             self._agenda.done(entry)  # being stopped is no failure of the record: it stays unsettled

@@ -8,14 +8,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from moe_bulk.amounts import duration
 from moe_bulk.errors import AGAIN, AccountRefused, CredentialsRejected, DestinationWrong, RunStopped, ServiceUnavailable
 from moe_bulk.outcome import Outcome, Status, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable
 
     from moe_bulk.config import Retry
 
@@ -91,6 +91,12 @@ class Stop:
 Decision = Settle | Wait | Stop
 
 _ACCEPTED = Settle(Status.ACCEPTED)
+
+
+class Tried(Protocol):
+    """A record that one attempt or more was made of; `trials` is None where the first was accepted."""
+
+    trials: Trials | None
 
 
 class Outage:
@@ -196,7 +202,8 @@ class Policy:
     def decide(self, record: Hashable, outcome: Outcome, trials: Trials, now: float) -> Decision:
         """Judge one outcome of `record` (any value that tells records apart) and keep `trials` up to date."""
         if outcome.verdict is Verdict.ACCEPTED:
-            self._accepted([trials])
+            trials.tries += 1
+            self._alive()
             return _ACCEPTED
         decision = self._decide(record, outcome, trials, now)
         # Whatever ends an outage has ended it by now; a stop for another reason tells more.
@@ -204,13 +211,17 @@ class Policy:
             return Stop(self._expired())
         return decision
 
-    def accepted(self, records: Sequence[tuple[Hashable, Outcome, Trials, float]]) -> None:
-        """As `decide` on each, for acceptances that nothing else came between; all of them are settled."""
-        self._accepted([trials for _, _, trials, _ in records])
+    def accepted(self, landed: Iterable[tuple[Tried, object, Outcome, float]]) -> None:
+        """As `decide` on each, for acceptances that nothing else came between; all of them are settled.
 
-    def _accepted(self, records: Sequence[Trials]) -> None:
-        for trials in records:
-            trials.tries += 1
+        Of each: its record, the outcome behind what tells nothing here, and when.
+        """
+        for record, _, _, _ in landed:
+            if record.trials is not None:  # else this was its only try, and needs no note
+                record.trials.tries += 1
+        self._alive()
+
+    def _alive(self) -> None:
         self._doomed.clear()
         self.outage.alive()
 

@@ -64,7 +64,7 @@ class Screen:
     def settled(self, entry: Entry, status: Status) -> None:
         """Have it noted; a request without a final answer may still be applied later."""
         answers = [attempt.http_status or 0 for attempt in entry.attempts]
-        sure = entry.trials.attempts <= ATTEMPTS_KEPT and all(200 <= answer < 500 for answer in answers)
+        sure = entry.tries <= ATTEMPTS_KEPT and all(200 <= answer < 500 for answer in answers)
         self._settled.append(Settled(self._marks.pop(entry), status is Status.ACCEPTED, sure))
 
     # -- its work ----------------------------------------------------------------------------------------------------

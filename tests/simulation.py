@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from moe_bulk.config import Rate, Retry
 from moe_bulk.errors import RunStopped
 from moe_bulk.outcome import Outcome, Status, Verdict
-from moe_bulk.retry import Decision, Policy, Settle, Wait
+from moe_bulk.retry import Decision, Policy, Settle, Trials, Wait
 from tests.builders import (
     ACCEPTED,
     BROKEN,
@@ -33,11 +33,11 @@ from tests.builders import (
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable
 
     from moe_bulk.outcome import Result
     from moe_bulk.record import Record
-    from moe_bulk.retry import Trials
+    from moe_bulk.retry import Tried
 
 RESET = Outcome(Verdict.TROUBLE, error="connection lost", reason="connection lost")
 REFUSED = Outcome(Verdict.TROUBLE, error="connection refused", reason="connection refused")
@@ -278,18 +278,19 @@ class Watched(Policy):
         self._note(record, outcome, trials, now, (before, self.outage.declared), decision)
         return decision
 
-    def accepted(self, records: Sequence[tuple[Hashable, Outcome, Trials, float]]) -> None:
+    def accepted(self, landed: Iterable[tuple[Tried, object, Outcome, float]]) -> None:
         """Take in as ever."""
-        before = self.outage.declared
-        super().accepted(records)
-        for accepted, outcome, trials, now in records:
+        landed, before = list(landed), self.outage.declared
+        super().accepted(landed)
+        for accepted, _, outcome, now in landed:
+            trials = accepted.trials or Trials(1)
             declared = (before, self.outage.declared)
             self._note(accepted, outcome, trials, now, declared, Settle(Status.ACCEPTED))
             before = self.outage.declared
 
     def _note(
         self,
-        record: Hashable,
+        record: object,
         outcome: Outcome,
         trials: Trials,
         now: float,

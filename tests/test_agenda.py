@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moe_bulk.agenda import ROUGH_ROW_BYTES, Agenda, Entry
 from moe_bulk.config import Rate
 from moe_bulk.outcome import Attempt, Outcome, Result, Status, Verdict
+from moe_bulk.retry import Trials
 from moe_bulk.users import UserLimits, Users
 from tests.builders import ACCEPTED, REJECTED, TIMEOUT, Looker, record
 
@@ -375,7 +376,7 @@ def test_an_entry_weighs_its_text() -> None:
 def test_the_last_word(status: Status, outcome: Outcome, reason: str | None) -> None:
     """A result tells the row, the last answer, the last attempts and the number of all."""
     one = entry(7, Stream())
-    one.trials.tries, one.trials.free = 3, 2
+    one.trials = Trials(3, 2)
     one.tried(Attempt(1.0, 2.0, 3.0, outcome.http_status, outcome.error))
     assert Result(
         position=one.record.position,
