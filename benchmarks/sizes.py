@@ -19,6 +19,7 @@ class Size:
     peer_requests: int
     in_flight: tuple[int, ...]
     few_and_many: tuple[int, int]
+    pairs: int
     latencies: tuple[float, ...]
     warm_up: int
     paced_requests: int
@@ -41,6 +42,7 @@ QUICK = Size(
     peer_requests=400,
     in_flight=(64, 128),
     few_and_many=(16, 256),
+    pairs=9,
     latencies=(0.0, 50.0),
     warm_up=256,
     paced_requests=400,
@@ -62,6 +64,7 @@ FULL = Size(
     peer_requests=3_000,
     in_flight=(64, 128),
     few_and_many=(16, 256),
+    pairs=21,
     latencies=(0.0, 50.0),
     warm_up=256,
     paced_requests=2_000,
@@ -83,6 +86,7 @@ SMOKE = Size(
     peer_requests=10,
     in_flight=(4,),
     few_and_many=(2, 4),
+    pairs=1,
     latencies=(0.0,),
     warm_up=4,
     paced_requests=10,
