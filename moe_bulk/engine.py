@@ -96,10 +96,13 @@ class Engine:
         self._broken = asyncio.Event()
         """Set where a bug showed while acceptances were taken in: mostly in a callback, where it would end nothing."""
         self._stack = AsyncExitStack()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that it was entered in."""
 
     # -- its life --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
         self._stack.push_async_exit(self._close)
         self._tasks.start_soon(self._watch_the_clock)
@@ -127,7 +130,12 @@ class Engine:
             self._tasks.cancel_scope.cancel()
 
     def open(self, watcher: Watcher | None = None, screen: Screen | None = None) -> Channel:
-        """A new way in and out; `leave` it when done. Records that `screen` does not tell to clear are not sent."""
+        """A new way in and out; `leave` it when done. Records that `screen` does not tell to clear are not sent.
+
+        Raises RuntimeError in another event loop than that which it was entered in: nothing of it works there.
+        """
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("this Uploader was entered in another event loop: enter one of its own in each")
         channel = Channel(self._admit, self.agenda.lanes, self.room, watcher, screen)
         self._channels.add(channel)
         if self._error is not None:

@@ -496,6 +496,22 @@ def test_an_uploader_is_entered_once_and_used_while_it_is_open() -> None:
     assert not Path("nowhere.run").exists()
 
 
+@pytest.mark.anyio
+async def test_an_uploader_belongs_to_the_event_loop_that_it_was_entered_in(tmp_path: Path) -> None:
+    """In another one nothing would ever wake who waits for a result: that is told at once, and nothing is sent."""
+    service = FakeService(latency=0.0)
+
+    async def elsewhere(uploader: Uploader) -> None:
+        for using in (uploader.send(device(1)), uploader.run(devices(1), out=tmp_path / "a.run")):
+            with pytest.raises(RuntimeError, match="entered in another event loop"):
+                await asyncio.wait_for(using, 5)
+
+    async with Uploader(CREDENTIALS, transport=httpx.MockTransport(service.handle)) as uploader:
+        await asyncio.to_thread(asyncio.run, elsewhere(uploader))
+        assert Status.ACCEPTED is (await uploader.send(device(1))).status
+    assert 1 == len(service.seen)
+
+
 def test_a_client_and_a_transport_exclude_each_other() -> None:
     """The client has a transport of its own."""
     with pytest.raises(ConfigError, match="either a client or a transport"):
