@@ -228,7 +228,6 @@ class Client:
         """None until it is entered."""
 
     async def __aenter__(self) -> Self:
-        self._deadlines = Deadlines()
         if self._transport is not None:
             # The client is ours but never entered: leaving it would close a transport that is the caller's.
             self._http = httpx.AsyncClient(
@@ -240,6 +239,7 @@ class Client:
         elif self._http is None:
             self._own_transport = transport = self._open_transport()
             self._poster = Poster(transport.session, str(self._url), self._headers, transport.proxy)
+        self._deadlines = Deadlines()
         return self
 
     def _open_transport(self) -> Transport:

@@ -178,6 +178,11 @@ async def test_a_client_has_to_be_entered() -> None:
     """The mistake is told at once, and not as trouble of every record."""
     with pytest.raises(RuntimeError, match="enter the client before the first attempt"):
         await _client().attempt(_record())
+    client = Client(Credentials("WORKSPACE", KEY, data_center="01"), 5, lambda: 0.0, ca_bundle="/nowhere")
+    with pytest.raises(ConfigError, match="/nowhere"):
+        await client.__aenter__()
+    with pytest.raises(RuntimeError, match="enter the client before the first attempt"):
+        await client.attempt(_record())
 
 
 async def test_a_closed_client_that_was_handed_in_is_a_mistake() -> None:
