@@ -172,28 +172,30 @@ def _uncapped_table(entrants: dict[str, Entrant], rounds: dict[str, list[Round]]
 
 
 MOST_ABOVE = 60, 20.7
-"""CPU microseconds a record, and what that was of a row read by hand on the machine where it was set."""
+"""CPU microseconds a record, and how many rows were read by hand in that time on the machine where it was set."""
 
 READ_BESIDE = 100_000
-"""Rows that are read by hand in each round, at most, to tell how fast the machine is at this moment."""
+"""Rows that are read by hand before and after each pair, at most, to tell how fast the machine is at this moment."""
 
 
 def above(setup: Setup) -> Told:
     """What the engine costs above a bare loop over its own client, over TLS.
 
     It is a difference of costs, and the machine's speed changes by the minute: so both are measured one right behind
-    the other, many times, with rows read by hand beside them, and what is told is the median of the differences.
+    the other, many times, either first in turn, and what is told is the median of the differences.
     """
     before, size, width = load_average(), setup.size, setup.size.in_flight[0]
     engine, bare = (Entrant(contender, width, size.requests) for contender in (ENGINE, BARE))
     circumstances = Circumstances(size.latencies[0], tls=True, warm_up=size.warm_up)
     reading = Parted("by hand", ".csv", min(READ_BESIDE, size.read_rows))
     rounds: dict[Entrant, list[Round]] = {engine: [], bare: []}
-    by_hand = []
-    for _ in range(size.pairs):
-        for entrant, found in interleave([engine, bare], circumstances, 1, setup.folder).items():
-            rounds[entrant] += found
-        by_hand.append(_part_cost(reading, setup.folder))
+    by_hand, earlier = [], _part_cost(reading, setup.folder)
+    for number in range(size.pairs):
+        for entrant in (engine, bare) if number % 2 else (bare, engine):
+            rounds[entrant] += interleave([entrant], circumstances, 1, setup.folder)[entrant]
+        later = _part_cost(reading, setup.folder)
+        by_hand.append((earlier + later) / 2)
+        earlier = later
     cost = {each: costs(each, rounds[each]) for each in (engine, bare)}
     differences = [one - other for one, other in zip(cost[engine], cost[bare], strict=True)]
     beside = [difference / one for difference, one in zip(differences, by_hand, strict=True)]
