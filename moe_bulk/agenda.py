@@ -96,7 +96,7 @@ class Entry(Ticket):
         self.cleared = False
         """True when its sender's screen said that it has to be sent; the agenda's to set."""
         self.trials: Trials | None = None
-        """What it has been through, once an attempt came to anything but an acceptance: few rows have that."""
+        """What it has been through; None while no attempt had to be judged by itself, as is so for most rows."""
         self.attempts: tuple[Attempt, ...] = ()
         """The last `ATTEMPTS_KEPT` of them."""
 
@@ -109,7 +109,7 @@ class Entry(Ticket):
 
     @property
     def tries(self) -> int:
-        """All attempts that are over."""
+        """How many attempts are over."""
         return len(self.attempts) if self.trials is None else self.trials.attempts
 
     def tried(self, attempt: Attempt) -> None:

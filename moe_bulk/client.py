@@ -278,7 +278,7 @@ class Client:
     async def _carry(self, begin: Callable[[Answer], Coroutine[None, None, None]], answer: Answer) -> Outcome:
         """Send the request that `begin` makes and take in its answer, within the timeout; say what comes of it.
 
-        What `begin` itself raises is raised: a client that is not open is no trouble of the network.
+        Raises what `begin` itself raises, and RuntimeError where it was not entered: that is no trouble of the network.
         """
         if (deadlines := self._deadlines) is None:
             raise RuntimeError("enter the client before the first attempt: async with Client(…) as client")

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _current_task = cast("Callable[[asyncio.AbstractEventLoop], asyncio.Task[object]]", asyncio.current_task)
-"""Within a task there is one."""
+"""`asyncio.current_task` without its None: who watches is always a task."""
 
 
 class Deadline:
-    """By when something must be over that a task does: else the task is cancelled, once.
+    """The moment by which something that a task does must be over: else the task is cancelled, once.
 
     Whoever meets a cancellation asks `ends_it`, as `asyncio.timeout` would: another one may have come from elsewhere.
     """
@@ -26,7 +26,7 @@ class Deadline:
 
     def __init__(self, task: asyncio.Task[object]) -> None:
         self._task = task
-        self._before = self._task.cancelling()
+        self._before = task.cancelling()
         self._expired = False
 
     def expire(self) -> None:
@@ -45,12 +45,13 @@ class Deadline:
 class Deadlines:
     """Lets deadlines expire in their time. They ascend: `watch` in that order.
 
-    Make it inside a running event loop, to which all of it belongs; moments are seconds of its time. To ask asyncio for
-    that loop is a call of the system, up to CPython 3.11, and to ask it for a task asks for the loop.
+    Make it inside a running event loop, to which all of it belongs; moments are seconds of its time.
     """
 
     def __init__(self) -> None:
+        # Asked for once: up to CPython 3.11 that is a call of the system, and so is asking for the task without it.
         self.loop = asyncio.get_running_loop()
+        """Its time is what moments are given in."""
         self._open: dict[Deadline, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 

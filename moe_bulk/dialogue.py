@@ -57,7 +57,7 @@ class Dialogue(asyncio.BufferedProtocol):
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._parser = self._new_parser()
-        self._parses_in_python = isinstance(self._parser, HttpParser)  # to ask is a call of Python: not for each answer
+        self._parses_in_python = isinstance(self._parser, HttpParser)  # asked once: it runs code in Python
         self._answer: asyncio.Future[Head] | None = None
         self._body: StreamReader | None = None
         self._provisional = 0

@@ -93,8 +93,8 @@ Decision = Settle | Wait | Stop
 _ACCEPTED = Settle(Status.ACCEPTED)
 
 
-class Tried(Protocol):
-    """A record that one attempt or more was made of; `trials` is None where the first was accepted."""
+class HasTrials(Protocol):
+    """A record that was tried; `trials` is None where no attempt of it was judged by `Policy.decide`."""
 
     trials: Trials | None
 
@@ -211,10 +211,10 @@ class Policy:
             return Stop(self._expired())
         return decision
 
-    def accepted(self, landed: Iterable[tuple[Tried, object, Outcome, float]]) -> None:
+    def accepted(self, landed: Iterable[tuple[HasTrials, object, Outcome, float]]) -> None:
         """As `decide` on each, for acceptances that nothing else came between; all of them are settled.
 
-        Of each: its record, the outcome behind what tells nothing here, and when.
+        Each is a record, its slot, its outcome and when, as `landing` has them; only the record is looked at.
         """
         for record, _, _, _ in landed:
             if record.trials is not None:  # else this was its only try, and needs no note

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from moe_bulk.outcome import Result
     from moe_bulk.record import Record
-    from moe_bulk.retry import Tried
+    from moe_bulk.retry import HasTrials
 
 RESET = Outcome(Verdict.TROUBLE, error="connection lost", reason="connection lost")
 REFUSED = Outcome(Verdict.TROUBLE, error="connection refused", reason="connection refused")
@@ -278,7 +278,7 @@ class Watched(Policy):
         self._note(record, outcome, trials, now, (before, self.outage.declared), decision)
         return decision
 
-    def accepted(self, landed: Iterable[tuple[Tried, object, Outcome, float]]) -> None:
+    def accepted(self, landed: Iterable[tuple[HasTrials, object, Outcome, float]]) -> None:
         """Take in as ever."""
         landed, before = list(landed), self.outage.declared
         super().accepted(landed)

@@ -395,6 +395,15 @@ def test_the_last_word(status: Status, outcome: Outcome, reason: str | None) -> 
     ) == one.result(status, outcome, 99.0)
 
 
+@pytest.mark.parametrize("tries", [0, 1])
+def test_tries_of_a_row_that_nothing_went_wrong_with(tries: int) -> None:
+    """One that was accepted at once has one, one that need not be sent has none."""
+    one = entry(7, Stream())
+    for _ in range(tries):
+        one.tried(Attempt(1.0, 2.0, 3.0, 200))
+    assert tries == one.result(Status.ACCEPTED if tries else Status.UNCHANGED, ACCEPTED, 0.0).tries
+
+
 def test_twenty_attempts_are_told() -> None:
     """Of many attempts the last twenty are kept."""
     one = entry(7, Stream())

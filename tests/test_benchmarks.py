@@ -79,7 +79,7 @@ def test_the_table_holds_what_was_measured_against_what_is_to_be_reached(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("table.py", "smoke", "speed"), "there is no row 'speed': choose from uncapped, above"),
+        (("table.py", "smoke", "speed"), "there is no row 'speed': choose from uncapped, overhead"),
         (("table.py", "smoke", "--peers-python", "/nowhere"), "/nowhere has not all peers"),
         (("compare.py", "no-such-commit", "HEAD"), "there is no commit 'no-such-commit'"),
         (("compare.py", "HEAD", "HEAD", "speed"), "there is no row 'speed': choose from uncapped, latency"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from moe_bulk.errors import (
 )
 from moe_bulk.outcome import Outcome, Status, Verdict
 from moe_bulk.retry import (
+    DOOM_RECORDS,
     LONGEST_PROBE,
     OUTAGE_RECORDS,
     Decision,
@@ -195,6 +197,15 @@ def test_only_an_acceptance_lifts_the_doom(between: Outcome, stops: bool) -> Non
     decide(of, "b", DOOMED)
     decide(of, "other", between)
     assert stops == isinstance(decide(of, "c", DOOMED), Stop)
+
+
+def test_acceptances_that_come_together_lift_the_doom() -> None:
+    """As a single one does: nearly all acceptances come that way."""
+    of, records = policy(), [SimpleNamespace(trials=None), SimpleNamespace(trials=Trials(1))]
+    for number in range(2 * DOOM_RECORDS):
+        assert Settle(Status.REJECTED) == decide(of, number, DOOMED)
+        of.accepted([(record, None, ACCEPTED, 0.0) for record in records])
+    assert [None, Trials(1 + 2 * DOOM_RECORDS)] == [record.trials for record in records]
 
 
 def test_one_record_is_no_doom() -> None:

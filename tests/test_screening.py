@@ -12,6 +12,7 @@ from moe_bulk.config import Network, Rate, Retry
 from moe_bulk.engine import ROOM
 from moe_bulk.errors import JournalError, RunRefused, StateRefused
 from moe_bulk.known import DAY, ChangedOnly, Known
+from moe_bulk.outcome import ATTEMPTS_KEPT
 from tests.fake_service import accept, answer, device, devices
 from tests.runs import EPOCH, Cut, Ended, Way, deliver
 
@@ -116,6 +117,16 @@ def test_what_was_not_accepted_is_sent_again(runs: Runs, status: int, error: str
     """Nobody knows what MoEngage has then."""
     runs(devices(1))
     assert [expected] == statuses(runs([device(0, model="x")], lambda _: answer(status, error)))
+    assert ["accepted"] == statuses(runs(devices(1)))
+
+
+@pytest.mark.parametrize("throttled", [1, ATTEMPTS_KEPT])
+def test_what_may_still_be_applied_may_undo_what_came_after_it(runs: Runs, throttled: int) -> None:
+    """A request without a final answer, however long ago among the row's attempts: not all of them are remembered."""
+    answers = iter([answer(503, "Oops"), *[answer(429, "Rate limit")] * throttled])
+    old = [device(0, model="old")]
+    assert ["accepted"] == statuses(runs(old, lambda said: next(answers, None) or accept(said), retry=Retry()))
+    assert ["accepted"] == statuses(runs(devices(1)))
     assert ["accepted"] == statuses(runs(devices(1)))
 
 
