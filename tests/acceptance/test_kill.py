@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-IN_FLIGHT = 64
 REFUSED = 3.0
 """Percent of the rows."""
 
@@ -142,6 +141,7 @@ class Job:
     folder: Path
     feed: Feed
     sync_seconds: float | None = None
+    in_flight: int = 64
     left: list[Left] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
@@ -166,7 +166,7 @@ class Job:
         """Start the same command once more; the block has to wait for its end."""
         self.server.life += 1
         arguments = ["upload", self.feed.name, "--where", "app=main", "--rate", "600000/min"]
-        arguments += ["--in-flight", str(IN_FLIGHT)]
+        arguments += ["--in-flight", str(self.in_flight)]
         with self._input() as stdin:
             child = self.nursery.zygote.run(
                 arguments, self.folder, self._env(), stdin, step=step, sync_seconds=self.sync_seconds
@@ -276,7 +276,7 @@ class Job:
         assert 1 == summary["exit_code"]
         tries = sum(said["tries"] for said in lines(self.run / "results.ndjson"))
         # Those that a killed life sent and that never arrived were counted all the same.
-        assert tries <= summary["requests"] <= len(self.server.arrivals) + IN_FLIGHT * len(self.left)
+        assert tries <= summary["requests"] <= len(self.server.arrivals) + self.in_flight * len(self.left)
 
     def check_arrivals(self) -> None:
         """Nothing was sent again but what was in flight or not yet written; rows that share a key came in order."""
@@ -406,9 +406,13 @@ def test_killed_at_any_moment(
 
 @pytest.fixture
 def short_job(tmp_path: Path, nursery: Nursery) -> Iterator[Job]:
-    """A job that is soon done, with many failures, at a service that answers at once, and synced all the time."""
+    """A job that is soon done, with many failures, at a service that is well, and synced all the time.
+
+    Its few connections see to it that results come, and are written, one after the other: all at once they are one
+    write, and no run comes to a third.
+    """
     with CountingServer(trouble=0.0).running() as server:
-        yield Job(nursery, server, tmp_path / "job", feed("csv", 60, 21, refused=20.0), sync_seconds=0.01)
+        yield Job(nursery, server, tmp_path / "job", feed("csv", 60, 21, refused=20.0), sync_seconds=0.01, in_flight=2)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
