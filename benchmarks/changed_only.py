@@ -20,7 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from machine import describe, load, loopback_environment, peak_memory
+from machine import describe, load, loopback_environment, megabytes, peak_memory
 from measure import Stopwatch, serving, table
 from records import API_KEY, WORKSPACE
 
@@ -128,8 +128,7 @@ def upload(scratch: Path, state: Path, count: int) -> dict[str, float]:
     if process.returncode:
         raise RuntimeError(f"the upload ended with {process.returncode}")
     counts = json.loads((scratch / "rows.csv.run" / "summary.json").read_text(encoding="utf-8"))["counts"]
-    memory = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    cpu = used.ru_utime + used.ru_stime
+    cpu, memory = used.ru_utime + used.ru_stime, megabytes(used.ru_maxrss)
     return {"cpu": cpu, "seconds": seconds, "memory": memory, "left_out": counts["unchanged"]}
 
 

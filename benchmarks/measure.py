@@ -187,9 +187,9 @@ def certify(folder: Path) -> tuple[Path, Path]:
     return certificate, root
 
 
-def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Median, and least to most where there are several: `5,120 (4,980 to 5,200)`."""
-    middle = f"{statistics.median(values):,.{digits}f}"
+def spread(values: Sequence[float], digits: int = 0, unit: str = "") -> str:
+    """Median, and least to most where there are several: `5,120 (4,980 to 5,200)`, with a unit `4.4x (4.2 to 4.6)`."""
+    middle = f"{statistics.median(values):,.{digits}f}{unit}"
     return middle if len(values) < 2 else f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 

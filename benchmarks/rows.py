@@ -26,7 +26,8 @@ from measure import (
     spread,
     table,
 )
-from probes import Parted, measure_part, process_cost
+from pairs import Pairs, in_pairs
+from probes import Parted, measure_part, part_cost, process_cost
 
 from moe_bulk import Rate
 
@@ -77,7 +78,7 @@ class Told:
 
 
 def uncapped(setup: Setup) -> Told:
-    """The whole engine beside those by hand, over TLS; what it costs by width and by event loop."""
+    """The whole engine beside those by hand and the peers, over TLS; what uvloop gains."""
     lines: list[Line] = []
     details: list[str] = []
     for latency in setup.size.latencies:
@@ -107,8 +108,6 @@ def _uncapped(setup: Setup, *, first: bool) -> dict[str, Entrant]:
     if not first:
         return found
     width = size.in_flight[0]
-    for each in size.few_and_many:
-        found[f"{ENGINE}, {each} in flight"] = Entrant(ENGINE, each, size.requests)
     if find_spec("uvloop") is not None:
         found[f"{ENGINE} on uvloop, {width} in flight"] = Entrant(ENGINE, width, size.requests, UVLOOP)
     if setup.peers is not None:
@@ -132,20 +131,11 @@ def _against_by_hand(setup: Setup, latency: float, cost: dict[str, list[float]])
 
 
 def _about_itself(setup: Setup, cost: dict[str, list[float]]) -> list[Line]:
-    few, many = setup.size.few_and_many
     width = setup.size.in_flight[0]
-    ours, narrow, wide = (cost[f"{ENGINE}, {each} in flight"] for each in (width, few, many))
-    lines = [
-        Line(
-            f"CPU a record at {many} in flight, of that at {few}",
-            "at most 1.3x",
-            ratio(wide, narrow),
-            _middle(wide) / _middle(narrow) <= 1.3,
-        ),
-    ]
+    ours = cost[f"{ENGINE}, {width} in flight"]
     on_uvloop = cost.get(f"{ENGINE} on uvloop, {width} in flight")
     gain = "not installed: pip install uvloop" if on_uvloop is None else ratio(ours, on_uvloop)
-    lines.append(Line(f"requests per CPU second on uvloop, of those on {ASYNCIO}'s loop", "the gain", gain))
+    lines = [Line(f"requests per CPU second on uvloop, of those on {ASYNCIO}'s loop", "the gain", gain)]
     for peer in PEERS:
         theirs = cost.get(f"{peer}, {PEER_THREADS} threads")
         said = NOT_INSTALLED if theirs is None else ratio(theirs, ours)
@@ -168,40 +158,26 @@ def _uncapped_table(entrants: dict[str, Entrant], rounds: dict[str, list[Round]]
     return table(("", "requests", "CPU µs a record", "records/s", "MB", "not accepted"), rows)
 
 
-# --- above a bare loop ------------------------------------------------------------------------------------------------
+# --- pair by pair ----------------------------------------------------------------------------------------------------
 
 MOST_OVERHEAD = 60, 20.7
 """CPU microseconds a record, and how many rows of .csv are read by hand in that time, at 2.9 µs where it was set."""
 
 READ_BESIDE = 100_000
-"""Rows that are read by hand before and after each pair, at most, to tell how fast the machine is at this moment."""
+"""Rows of the yardstick, at most: they are read by hand, to tell how fast the machine is at this moment."""
 
 
 def overhead(setup: Setup) -> Told:
-    """What the engine costs above a bare loop over its own client, over TLS.
-
-    It is a difference of costs, and the machine's speed changes by the minute: so both are measured one right behind
-    the other, many times, either first in turn, and what is told is the median of the differences.
-    """
+    """What the engine costs above a bare loop over its own client, over TLS."""
     before, size, width = load_average(), setup.size, setup.size.in_flight[0]
     engine, bare = (Entrant(contender, width, size.requests) for contender in (ENGINE, BARE))
-    circumstances = Circumstances(size.latencies[0], tls=True, warm_up=size.warm_up)
-    reading = Parted("by hand", ".csv", min(READ_BESIDE, size.read_rows))
-    rounds: dict[Entrant, list[Round]] = {engine: [], bare: []}
-    by_hand, earlier = [], _part_cost(reading, setup.folder)
-    for number in range(size.pairs):
-        for entrant in (engine, bare) if number % 2 else (bare, engine):
-            rounds[entrant] += interleave([entrant], circumstances, 1, setup.folder)[entrant]
-        later = _part_cost(reading, setup.folder)
-        by_hand.append((earlier + later) / 2)
-        earlier = later
-    cost = {each: costs(each, rounds[each]) for each in (engine, bare)}
-    differences = [one - other for one, other in zip(cost[engine], cost[bare], strict=True)]
-    beside = [difference / one for difference, one in zip(differences, by_hand, strict=True)]
+    found = _in_pairs(setup, engine, bare)
+    differences = [ours - theirs for ours, theirs in found.costs]
+    beside = [difference / one for difference, one in zip(differences, found.by_hand, strict=True)]
     most, most_beside = MOST_OVERHEAD
     lines = [
         Line(
-            f"CPU above a bare loop over its own client, {width} in flight, {size.pairs} pairs",
+            f"CPU above a bare loop over its own client, {width} in flight, {_counted(size.pairs)}",
             f"at most {most} µs a record",
             f"{spread(differences)} µs",
             _middle(differences) <= most,
@@ -209,19 +185,45 @@ def overhead(setup: Setup) -> Told:
         Line(
             "the same beside a row of .csv by hand",
             f"at most {most_beside}x",
-            f"{spread(beside, 1)}x",
+            spread(beside, 1, "x"),
             _middle(beside) <= most_beside,
         ),
     ]
-    entrants = {f"{each.contender}, {width} in flight": each for each in (engine, bare)}
-    told = _uncapped_table(entrants, {name: rounds[each] for name, each in entrants.items()})
-    pairs = sorted(zip(by_hand, cost[engine], cost[bare], differences, strict=True))
-    by_speed = table(
-        ("CPU µs: a row by hand", ENGINE, BARE, "above"),
-        [(f"{one:.1f}", *(f"{each:,.0f}" for each in others)) for one, *others in pairs],
-    )
-    title = f"above a bare loop, answers after {circumstances.latency:g} ms, TLS"
-    return Told(lines, _under(title, before, f"{told}\n\n{by_speed}"))
+    last = "above", [f"{each:,.0f}" for each in differences]
+    return Told(lines, _pairs_under(setup, "above a bare loop", before, found, last))
+
+
+def crowded(setup: Setup) -> Told:
+    """What a record costs with many in flight, beside few, over TLS."""
+    before, size = load_average(), setup.size
+    few, many = size.few_and_many
+    found = _in_pairs(setup, *(Entrant(ENGINE, each, size.requests) for each in (few, many)))
+    times = [wide / narrow for narrow, wide in found.costs]
+    work = f"CPU a record at {many} in flight, of that at {few}, {_counted(size.pairs)}"
+    line = Line(work, "at most 1.3x", spread(times, 2, "x"), _middle(times) <= 1.3)
+    last = "many, of few", [f"{each:.2f}x" for each in times]
+    return Told([line], _pairs_under(setup, "many in flight", before, found, last))
+
+
+def _in_pairs(setup: Setup, one: Entrant, other: Entrant) -> Pairs:
+    circumstances = Circumstances(setup.size.latencies[0], tls=True, warm_up=setup.size.warm_up)
+    yardstick = Parted("by hand", ".csv", min(READ_BESIDE, setup.size.read_rows))
+    return in_pairs(one, other, circumstances, setup.size.pairs, yardstick, setup.folder)
+
+
+def _counted(pairs: int) -> str:
+    return f"{pairs} pair{'s' if pairs > 1 else ''}"
+
+
+def _pairs_under(setup: Setup, title: str, before: float, found: Pairs, last: tuple[str, list[str]]) -> str:
+    """Both entrants as usual, then the pairs with what follows from each, the machine's fastest moment first."""
+    named = {f"{each.contender}, {each.in_flight} in flight": each for each in found.rounds}
+    told = _uncapped_table(named, {name: found.rounds[each] for name, each in named.items()})
+    head, values = last
+    pairs = sorted(zip(found.by_hand, found.costs, values, strict=True))
+    rows = [(f"{by_hand:.1f}", *(f"{each:,.0f}" for each in cost), value) for by_hand, cost, value in pairs]
+    by_pair = table(("CPU µs: a row by hand", *named, head), rows)
+    return _under(f"{title}, answers after {setup.size.latencies[0]:g} ms, TLS", before, f"{told}\n\n{by_pair}")
 
 
 # --- at a pace -------------------------------------------------------------------------------------------------------
@@ -362,13 +364,8 @@ def _interleave_parts(parts: Sequence[Parted], setup: Setup) -> dict[Parted, lis
     found: dict[Parted, list[float]] = {part: [] for part in parts}
     for _ in range(setup.size.rounds):
         for part in random.sample(list(parts), len(parts)):
-            found[part].append(_part_cost(part, setup.folder))
+            found[part].append(part_cost(part, setup.folder))
     return found
-
-
-def _part_cost(part: Parted, folder: Path) -> float:
-    """CPU microseconds a row."""
-    return measure_part(part, folder).cpu * 1e6 / part.rows
 
 
 def _parts_table(found: dict[Parted, list[float]], before: float) -> str:
@@ -410,5 +407,6 @@ def _middle(values: Iterable[float]) -> float:
 
 
 ROWS: dict[str, Callable[[Setup], Told]] = {
-    each.__name__: each for each in (uncapped, overhead, paced, cap, hasty, memory, reading, journal, start, curve)
+    each.__name__: each
+    for each in (uncapped, overhead, crowded, paced, cap, hasty, memory, reading, journal, start, curve)
 }
