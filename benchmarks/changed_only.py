@@ -128,6 +128,7 @@ def upload(scratch: Path, state: Path, count: int) -> dict[str, float]:
     if process.returncode:
         raise RuntimeError(f"the upload ended with {process.returncode}")
     counts = json.loads((scratch / "rows.csv.run" / "summary.json").read_text(encoding="utf-8"))["counts"]
+    # this process holds less than the upload: see machine.peak_memory
     cpu, memory = used.ru_utime + used.ru_stime, megabytes(used.ru_maxrss)
     return {"cpu": cpu, "seconds": seconds, "memory": memory, "left_out": counts["unchanged"]}
 

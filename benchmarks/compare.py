@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from interleaved import Circumstances, Entrant, costs, interleave
 from machine import describe, load
 from measure import ENGINE, Failed, ratio, spread, table
-from probes import Parted, measure_part, process_cost
+from probes import Parted, part_cost, process_cost
 
 from moe_bulk import Rate
 
@@ -51,12 +51,12 @@ def sent(python: str, folder: Path, entrant: Entrant, circumstances: Circumstanc
     """CPU microseconds a record of an upload over TLS."""
     here = Entrant(entrant.contender, entrant.in_flight, entrant.requests, limit=entrant.limit, python=python)
     found = interleave([here], circumstances, 1, folder)
-    return costs(here, found[here])[0]
+    return costs(found[here])[0]
 
 
 def part(python: str, folder: Path, what: Parted) -> float:
     """CPU microseconds a row of a part of an upload."""
-    return measure_part(what, folder, python).cpu * 1e6 / what.rows
+    return part_cost(what, folder, python)
 
 
 def started(python: str, folder: Path, *arguments: str) -> float:  # noqa: ARG001  as the others

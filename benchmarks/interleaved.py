@@ -1,7 +1,11 @@
-"""Contenders side by side: in each round in random order, each time in a fresh process, all against one server."""
+"""Contenders side by side: in each round in random order, each time in a fresh process, all against one server.
+
+What differs by less than the machine's speed swings meanwhile is measured by `pairs`.
+"""
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 import tempfile
@@ -89,9 +93,16 @@ def _job(entrant: Entrant, warm_up: int, scratch: Path, url: str) -> Job:
     )
 
 
-def costs(entrant: Entrant, rounds: Sequence[Round]) -> list[float]:
-    """CPU time for a request, in microseconds, by round."""
-    return [each.measured.cpu * 1e6 / entrant.requests for each in rounds]
+def costs(rounds: Sequence[Round]) -> list[float]:
+    """CPU time for a request that was accepted, in microseconds, by round; infinite where none was."""
+    return [
+        found.cpu * 1e6 / found.accepted if found.accepted else math.inf for found in (each.measured for each in rounds)
+    ]
+
+
+def lost(entrant: Entrant, rounds: Sequence[Round]) -> int:
+    """How many of its requests were not accepted, in all rounds."""
+    return sum(entrant.requests - each.measured.accepted for each in rounds)
 
 
 def rates(entrant: Entrant, rounds: Sequence[Round]) -> list[float]:

@@ -21,14 +21,17 @@ class Pairs:
 
     @property
     def costs(self) -> list[tuple[float, ...]]:
-        """CPU microseconds for a request of either, by pair."""
-        return list(zip(*(costs(entrant, rounds) for entrant, rounds in self.rounds.items()), strict=True))
+        """CPU microseconds for an accepted request of either, by pair."""
+        return list(zip(*map(costs, self.rounds.values()), strict=True))
 
 
 def in_pairs(
     one: Entrant, other: Entrant, circumstances: Circumstances, pairs: int, yardstick: Parted, folder: Path
 ) -> Pairs:
-    """Run two entrants so many times, either first in turn, and the yardstick before and after each pair."""
+    """Run two entrants so many times, either first in turn, and the yardstick before and after each pair.
+
+    An even number of pairs favours neither, if it matters who runs first.
+    """
     rounds: dict[Entrant, list[Round]] = {one: [], other: []}
     by_hand, earlier = [], part_cost(yardstick, folder)
     for number in range(pairs):

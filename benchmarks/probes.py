@@ -39,9 +39,9 @@ def measure_part(part: Parted, folder: Path, python: str = sys.executable) -> Me
         return in_process("parts.py", job, python, max(ENOUGH, part.rows * SLOWEST))
 
 
-def part_cost(part: Parted, folder: Path) -> float:
+def part_cost(part: Parted, folder: Path, python: str = sys.executable) -> float:
     """CPU microseconds a row of a part; raises Failed as `measure_part` does."""
-    return measure_part(part, folder).cpu * 1e6 / part.rows
+    return measure_part(part, folder, python).cpu * 1e6 / part.rows
 
 
 def process_cost(arguments: Sequence[str], python: str = sys.executable) -> tuple[float, float]:

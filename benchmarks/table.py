@@ -5,8 +5,9 @@
     python benchmarks/table.py quick uncapped cap --peers-python PEERS/bin/python
 
 `quick` is meant for under ten minutes on two quiet cores, `full` takes hours, `smoke` shows in seconds that all of it
-runs and says nothing. Contenders run side by side, in random order, each in a fresh process on one core; the server has
-another. What is compared is CPU time, user and system, of all threads; medians of the rounds, and least to most.
+runs and says nothing. Contenders run side by side, in random order or in pairs with either first in turn, each in a
+fresh process on one core; the server has another. What is compared is CPU time, user and system, of all threads;
+medians of the rounds, or of what follows from each pair, and least to most.
 
 Peers (dlt, drt) live in an environment of their own:
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -25,8 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from machine import describe, load, load_average
-from measure import table
-from rows import ROWS, Line, Setup
+from measure import Failed, table
+from rows import ROWS, Line, Setup, Told
 from sizes import SIZES
 
 if TYPE_CHECKING:
@@ -72,15 +74,20 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print, write; a row that fails costs the others nothing but a clean exit."""
     options = arguments(argv)
     began, before = time.monotonic(), load_average()
     lines: list[Line] = []
     details: list[str] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="moe-bulk-benchmark-") as folder:
         setup = Setup(SIZES[options.size], Path(folder), options.peers_python)
         for name in options.rows or ROWS:
-            told = ROWS[name](setup)
+            try:
+                told = ROWS[name](setup)
+            except Failed as error:
+                told = Told([Line(name, "measured", f"failed: {error}", met=False)], f"{name} failed: {error}")
+                failed.append(name)
             lines += told.lines if options.size != "smoke" else [replace(line, met=None) for line in told.lines]
             details.append(told.details)
             print(f"{told.details}\n", flush=True)
@@ -97,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             *(f"{each}\n" for each in details),
         ]
         options.out.write_text("\n".join(text), encoding="utf-8")
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

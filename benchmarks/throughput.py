@@ -73,7 +73,7 @@ def compare(setting: Setting, amount: Amount, folder: Path) -> dict[Entrant, lis
 def show(found: dict[Entrant, list[Round]], requests: int) -> str:
     """The table, and lines about what went wrong."""
     speed = {entrant.contender: rates(entrant, rounds) for entrant, rounds in found.items()}
-    cost = {entrant.contender: costs(entrant, rounds) for entrant, rounds in found.items()}
+    cost = {entrant.contender: costs(rounds) for entrant, rounds in found.items()}
     rounds = {entrant.contender: rounds for entrant, rounds in found.items()}
     rows = [
         (

@@ -76,6 +76,68 @@ def test_the_table_holds_what_was_measured_against_what_is_to_be_reached(tmp_pat
     assert found == rows(out.read_text()[out.read_text().index("| work") :].partition("\n\n")[0])
 
 
+def test_what_fails_is_told_beside_what_was_measured(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """One row's contender breaks down: the others have their lines, and the exit tells of it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    program, failed = import_module("table"), import_module("measure").Failed
+
+    def fail(_: object) -> None:
+        raise failed("it fell over")
+
+    monkeypatch.setitem(program.ROWS, "cap", fail)
+    with pytest.raises(SystemExit, match="not measured: cap"):
+        program.main(["smoke", "cap", "journal"])
+    found = rows((printed := capsys.readouterr().out)[printed.index("| work") :])
+    assert "failed: it fell over" == found["cap"][1]
+    assert "µs" in found["journal: result line, dead letter, checkpoint"][1]
+
+
+def test_pairs_begin_with_either_in_turn_between_two_readings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What runs first, and how fast the machine is around it, favours neither."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    pairs, interleaved, measure = (import_module(name) for name in ("pairs", "interleaved", "measure"))
+    one, other = (interleaved.Entrant(name, 4, 10) for name in ("one", "other"))
+    ran: list[str] = []
+
+    def interleave(entrants: list[Any], *_: object) -> dict[Any, list[Any]]:
+        (entrant,) = entrants
+        ran.append(entrant.contender)
+        return {entrant: [interleaved.Round(measure.Measured(10, 1.0, len(ran) / 1e5, 1.0), None)]}
+
+    def read(*_: object) -> float:
+        ran.append("by hand")
+        return float(len(ran))
+
+    monkeypatch.setattr(pairs, "interleave", interleave)
+    monkeypatch.setattr(pairs, "part_cost", read)
+    found = pairs.in_pairs(one, other, None, 2, None, tmp_path)
+    assert ["by hand", "other", "one", "by hand", "one", "other", "by hand"] == ran
+    assert [(1 + 4) / 2, (4 + 7) / 2] == found.by_hand
+    assert [pytest.approx((3, 2)), pytest.approx((5, 6))] == found.costs
+
+
+@pytest.mark.parametrize(("accepted", "met"), [((10, 10), "yes"), ((10, 0), "NO"), ((9, 10), "NO")])
+def test_nothing_is_met_by_rows_that_were_not_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accepted: tuple[int, int], met: str
+) -> None:
+    """An engine that is quick because it loses rows has reached nothing."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    table, sizes, interleaved, measure, pairs = (
+        import_module(name) for name in ("rows", "sizes", "interleaved", "measure", "pairs")
+    )
+
+    def in_pairs(*entrants: Any) -> Any:
+        rounds = {
+            each: [interleaved.Round(measure.Measured(count, 1.0, 1e-3, 1.0), None)]
+            for each, count in zip(entrants, accepted, strict=False)
+        }
+        return pairs.Pairs(rounds, [3.0])
+
+    monkeypatch.setattr(table, "in_pairs", in_pairs)
+    told = table.crowded(table.Setup(sizes.SMOKE, tmp_path))
+    assert met == told.lines[0].cells()[-1]
+
+
 def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it() -> None:
     """Linux keeps what getrusage tells across execve: a small program would seem as large as the benchmark itself."""
     ballast = bytearray(150_000_000)
@@ -187,6 +249,7 @@ def test_spread_and_table_read_well(measure: Any) -> None:
     """Medians come with the least and the most; names stand to the left, numbers to the right."""
     assert "5,120 (4,980 to 5,200)" == measure.spread([5200, 4980, 5120])
     assert "47.2" == measure.spread([47.21], digits=1)
+    assert "2.5x (1.0 to 4.0)" == measure.spread([4, 1, 2.5], digits=1, unit="x")
     assert ["| who |  n |", "| --- | -: |", "| a   | 12 |"] == measure.table(("who", "n"), [("a", "12")]).splitlines()
 
 
