@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
+
+from moe_bulk.times import Times
 
 
 class Busiest:
@@ -13,20 +14,24 @@ class Busiest:
         self.count = count
         self.at = at
         self._per = per
-        self.recent: deque[float] = deque()
+        self.recent = Times()
 
     def add(self, *times: float) -> None:
         """Count requests sent at these seconds; those before one that claim to be later were sent with it, too."""
         recent, per, most = self.recent, self._per, self.count
+        kept, first = recent.kept, recent.first
         for at in times:
-            if recent and at < recent[-1]:
-                self.recent = recent = deque(min(each, at) for each in recent)
+            if kept and at < kept[-1]:
+                recent.begin_at(first)
+                recent.clamp(at)
+                kept, first = recent.kept, recent.first
                 self.at = min(self.at or 0.0, at)
-            recent.append(at)
-            while at - recent[0] >= per:
-                recent.popleft()
-            if len(recent) > most:
-                most, self.at = len(recent), recent[0]
+            kept.append(at)
+            while at - kept[first] >= per:
+                first += 1
+            if len(kept) - first > most:
+                most, self.at = len(kept) - first, kept[first]
+        recent.begin_at(first)
         self.count = most
 
 

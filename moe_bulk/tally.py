@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
@@ -15,6 +15,7 @@ from moe_bulk.causes import Causes, Failures, shown
 from moe_bulk.latency import Latency
 from moe_bulk.outcome import FAILED, FORMAT, Attempt, Status, rounded
 from moe_bulk.timeline import Timeline
+from moe_bulk.times import Times
 from moe_bulk.usage import used
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Tally:
         earlier = sorted(times)
         for at in earlier:
             self.busiest.add(at)
-        self.busiest.recent = deque(earlier)  # all of them: the next request may bring old ones back into one window
+        self.busiest.recent = Times(earlier)  # all of them: the next request may bring old ones back into one window
 
     def state(self) -> dict[str, object]:
         """All that `restored` needs to go on: plain values for JSON, and not more of them the longer the run is."""

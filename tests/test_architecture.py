@@ -22,6 +22,7 @@ ROOMS = """
     errors
     spelling
     clock
+    times
     amounts
     config
     ids

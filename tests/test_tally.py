@@ -18,6 +18,7 @@ from moe_bulk.latency import Latency
 from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Result, Status
 from moe_bulk.record import Position, Row
 from moe_bulk.tally import Summary, Tally, lines
+from moe_bulk.times import Times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -488,7 +489,7 @@ def test_a_busiest_window_does_not_begin_in_the_future() -> None:
 def test_a_clamped_window_that_stays_the_busiest_begins_now() -> None:
     """Also where the request of now does not make it larger."""
     busiest = Busiest(1.0, count=5, at=9.0)
-    busiest.recent.extend([9.0])
+    busiest.recent = Times([9.0])
 
     busiest.add(5.0)
 

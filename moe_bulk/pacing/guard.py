@@ -9,7 +9,10 @@ Latency, jitter and the server's clock do not enter.
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING
+
+from moe_bulk.times import Times
 
 if TYPE_CHECKING:
     from moe_bulk.config import Rate
@@ -45,7 +48,11 @@ class WindowGuard:
         self._window = rate.per * (1 + CLOCK_MARGIN)
         self._timeout = timeout
         self._open = 0
-        self._ends: list[float] = []
+        self._held = 0
+        # When slots are free again: nearly all in the order in which they were closed; the others are a heap.
+        self._ends = Times()
+        self._other_ends: list[float] = []
+        self._next_end = math.inf
 
     def take(self, now: float, cost: float = 1.0) -> Slot | None:
         """Take a slot for a request that is sent this very moment, or None where all are held.
@@ -53,10 +60,11 @@ class WindowGuard:
         What a request costs of the even pace does not matter here: the bucket sees to that.
         """
         del cost
-        if self._ends and self._ends[0] <= now:  # a call saved for nearly every request
+        if self._next_end <= now:
             self._forget(now)
-        if self._open + len(self._ends) >= self.limit:
+        if self._held >= self.limit:
             return None
+        self._held += 1
         self._open += 1
         return Slot(now)
 
@@ -66,7 +74,7 @@ class WindowGuard:
 
     def given_up(self, slot: Slot, now: float) -> None:
         """No answer came, and the connection was aborted: the server may still have received the request."""
-        self._close(slot, max(slot.taken + self._timeout, now) + self._window + GRACE)
+        self._close(slot, max(slot.taken + self._timeout, now) + self._window + GRACE, late=True)
 
     def tick(self, now: float) -> None:
         """A second has passed: nobody else has to know that this process is still there."""
@@ -74,6 +82,7 @@ class WindowGuard:
     def remember(self, taken: float, over: float, *, answered: bool) -> None:
         """Count a request of an earlier process as if it had been sent here: when, and when it was over."""
         slot = Slot(taken)
+        self._held += 1
         self._open += 1
         if answered:
             self.answered(slot, over)
@@ -83,25 +92,37 @@ class WindowGuard:
     def free_at(self, now: float) -> float | None:
         """When the next slot is free: `now`, a later time, or None where only an answer can tell."""
         self._forget(now)
-        if self._open + len(self._ends) < self.limit:
+        if self._held < self.limit:
             return now
-        return self._ends[0] if self._ends else None
+        return self._next_end if self._next_end < math.inf else None
 
     @property
     def held(self) -> int:
         """Slots that count at the moment of the last call."""
-        return self._open + len(self._ends)
+        return self._held
 
-    def _close(self, slot: Slot, end: float) -> None:
+    def _close(self, slot: Slot, end: float, *, late: bool = False) -> None:
         if slot.closed:
             raise RuntimeError(f"{slot!r} was closed before")
         slot.closed = True
         self._open -= 1
-        heapq.heappush(self._ends, end)
+        self._next_end = min(self._next_end, end)
+        ends = self._ends.kept
+        if late or (ends and end < ends[-1]):
+            heapq.heappush(self._other_ends, end)
+        else:
+            ends.append(end)
 
     def _forget(self, now: float) -> None:
-        while self._ends and self._ends[0] <= now:
-            heapq.heappop(self._ends)
+        ends, first, others = self._ends.kept, self._ends.first, self._other_ends
+        while first < len(ends) and ends[first] <= now:
+            first += 1
+            self._held -= 1
+        while others and others[0] <= now:
+            heapq.heappop(others)
+            self._held -= 1
+        self._next_end = min(ends[first] if first < len(ends) else math.inf, others[0] if others else math.inf)
+        self._ends.begin_at(first)
 
     def __repr__(self) -> str:
         return f"<WindowGuard {self.held} of {self.limit} slots held, {self._open} in flight>"
