@@ -89,8 +89,11 @@ class Standing:
     tally: Tally
     settled: Settled
     started_at: float
-    recent: Sequence[Attempt] = ()
-    """What the session before sent last, on this one's clock: it still counts in the window."""
+    recent: list[Attempt] = field(default_factory=list)
+    """What the session before sent last, on this one's clock: it still counts in the window.
+
+    As many as 32 MB of result lines tell: whoever has counted them clears it.
+    """
     busy: Sequence[Sequence[int]] = ()
     busy_until: float = 0.0
     """The users to whom it sent much, all of it before this moment of the boot clock."""
@@ -292,7 +295,7 @@ class Mended:
     files: Recovered
     tally: Tally
     settled: Settled
-    recent: Sequence[Attempt]
+    recent: list[Attempt]
 
 
 def mend(folder: RunFolder, job: Job, found: Checkpoint, stopping: Callable[[], bool]) -> Mended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SPARE = 1024
-"""Moments that may be past before their memory is used again."""
+"""Moments, and a sixteenth of all, that may be past before their memory is used again."""
 
 
 class Times:
@@ -28,8 +29,13 @@ class Times:
         """How many are not past."""
         return len(self.kept) - self.first
 
+    @property
+    def earliest(self) -> float:
+        """The first that is not past; infinite where none is left."""
+        return self.kept[self.first] if self.first < len(self.kept) else math.inf
+
     def begin_at(self, first: int) -> None:
-        """Those before this place in `kept` are past."""
+        """Those before this place in `kept` are past; the others may have another place then."""
         if first > SPARE and first * 16 > len(self.kept):
             del self.kept[:first]
             first = 0

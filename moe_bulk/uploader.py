@@ -259,6 +259,7 @@ class Uploader:
                     finished_before(standing, job.run_id(standing["started_at"]))
                     return standing
                 self._shared.pace.remember(standing.recent)
+                standing.recent.clear()
                 self._users.remember(standing.busy, standing.busy_until, self._clock.now())
                 run = Run(folder, job, standing)
                 with Chronicle(RunView(run, intake, engine, self), watch) as chronicle:

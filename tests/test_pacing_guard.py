@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -63,6 +65,33 @@ def test_requests_of_an_earlier_process_count() -> None:
     assert 20.0 + 60.06 + 5.0 == pytest.approx(guard.free_at(41.2), abs=0.001)
 
 
+def test_slots_are_free_again_without_being_asked_for() -> None:
+    """However they were closed, and in whatever order: the one that is taken finds those whose time has come."""
+    three = guard(3)
+    answered, given_up = taken(three, 0.0), taken(three, 0.0)
+    three.given_up(given_up, 0.0)
+    three.answered(answered, 10.0)
+    three.remember(-5.0, -1.0, answered=True)
+    assert three.take(WINDOW - 1.001) is None
+    assert three.take(WINDOW - 1) is not None
+    assert three.take(10.0 + WINDOW) is not None
+    assert three.take(TIMEOUT + WINDOW + GRACE - 0.001) is None
+    assert three.take(TIMEOUT + WINDOW + GRACE) is not None
+
+
+def test_memory_is_that_of_one_window() -> None:
+    """A run of any length keeps what one window holds."""
+    fast = WindowGuard(Rate(100, 0.01), TIMEOUT)
+    tracemalloc.start()
+    try:
+        for number in range(30_000):
+            fast.answered(taken(fast, number / 1000), number / 1000)
+        assert tracemalloc.get_traced_memory()[0] < 50_000
+    finally:
+        tracemalloc.stop()
+    assert fast.held < 15
+
+
 def test_free_at_is_the_earliest_end() -> None:
     """With all slots held the next is free when the first of them ends, in whatever order the answers came."""
     two = guard(2)
@@ -93,7 +122,7 @@ def test_shown() -> None:
     """What is held can be read in a debugger."""
     two = guard(2)
     slot = taken(two, 1.5)
-    assert ("<Slot taken at 1.500>", "<WindowGuard 1 of 2 slots held, 1 in flight>") == (repr(slot), repr(two))
+    assert ("<Slot taken at 1.500>", "<WindowGuard 1 of 2 slots held>") == (repr(slot), repr(two))
     two.answered(slot, 2.0)
     assert ("<Slot taken at 1.500, closed>", 1) == (repr(slot), two.held)
 

@@ -18,7 +18,7 @@ from moe_bulk.latency import Latency
 from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Result, Status
 from moe_bulk.record import Position, Row
 from moe_bulk.tally import Summary, Tally, lines
-from moe_bulk.times import Times
+from moe_bulk.times import SPARE, Times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,6 +131,7 @@ def test_busiest_window_forgets_what_is_older_than_a_window() -> None:
         busiest.add(n * 0.1)
 
     assert len(busiest.recent) <= 11
+    assert len(busiest.recent.kept) < 2 * SPARE
 
 
 @pytest.mark.parametrize(
@@ -484,6 +485,16 @@ def test_a_busiest_window_does_not_begin_in_the_future() -> None:
     tally.sent(5.0)
 
     assert (3, 5.0) == (tally.busiest.count, tally.busiest.at)
+
+
+def test_a_window_is_clamped_amid_what_is_told_at_once() -> None:
+    """Of those that came before, only the ones that still count are told to have come later than they did."""
+    busiest = Busiest(1.0)
+
+    busiest.add(0.0, 1.0, 0.5)
+    busiest.add(1.25)
+
+    assert (3, 0.5) == (busiest.count, busiest.at)
 
 
 def test_a_clamped_window_that_stays_the_busiest_begins_now() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from hypothesis import given
@@ -19,6 +20,7 @@ def test_what_is_past_does_not_count(times: list[float], past: int) -> None:
     found.begin_at(min(past, len(times)))
     assert times[past:] == list(found.kept[found.first :])
     assert len(times[past:]) == len(found)
+    assert min(times[past:], default=math.inf) == found.earliest
 
 
 @given(moments, st.integers(0, 50), st.floats(0, 1e9))

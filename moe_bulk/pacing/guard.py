@@ -47,7 +47,6 @@ class WindowGuard:
         self.limit = rate.limit
         self._window = rate.per * (1 + CLOCK_MARGIN)
         self._timeout = timeout
-        self._open = 0
         self._held = 0
         # When slots are free again: nearly all in the order in which they were closed; the others are a heap.
         self._ends = Times()
@@ -65,7 +64,6 @@ class WindowGuard:
         if self._held >= self.limit:
             return None
         self._held += 1
-        self._open += 1
         return Slot(now)
 
     def answered(self, slot: Slot, now: float) -> None:
@@ -83,7 +81,6 @@ class WindowGuard:
         """Count a request of an earlier process as if it had been sent here: when, and when it was over."""
         slot = Slot(taken)
         self._held += 1
-        self._open += 1
         if answered:
             self.answered(slot, over)
         else:
@@ -102,10 +99,10 @@ class WindowGuard:
         return self._held
 
     def _close(self, slot: Slot, end: float, *, late: bool = False) -> None:
+        """Free the slot at `end`, which is `late` where those of slots that are closed after it come before."""
         if slot.closed:
             raise RuntimeError(f"{slot!r} was closed before")
         slot.closed = True
-        self._open -= 1
         self._next_end = min(self._next_end, end)
         ends = self._ends.kept
         if late or (ends and end < ends[-1]):
@@ -117,12 +114,14 @@ class WindowGuard:
         ends, first, others = self._ends.kept, self._ends.first, self._other_ends
         while first < len(ends) and ends[first] <= now:
             first += 1
-            self._held -= 1
+        self._held -= first - self._ends.first
+        self._ends.begin_at(first)
+        self._next_end = self._ends.earliest
         while others and others[0] <= now:
             heapq.heappop(others)
             self._held -= 1
-        self._next_end = min(ends[first] if first < len(ends) else math.inf, others[0] if others else math.inf)
-        self._ends.begin_at(first)
+        if others:
+            self._next_end = min(self._next_end, others[0])
 
     def __repr__(self) -> str:
-        return f"<WindowGuard {self.held} of {self.limit} slots held, {self._open} in flight>"
+        return f"<WindowGuard {self.held} of {self.limit} slots held>"

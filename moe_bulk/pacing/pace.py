@@ -87,7 +87,7 @@ class Pace:
 
     def remember(self, attempts: Iterable[Attempt]) -> None:
         """Count requests of an earlier process in the window; their `at` is on this one's clock."""
-        for each in attempts:
+        for each in sorted(attempts, key=lambda each: each.at + each.ms / 1000):
             self.guard.remember(each.at, each.at + each.ms / 1000, answered=each.http_status is not None)
 
     def tick(self, now: float) -> None:
