@@ -117,6 +117,13 @@ def environment_proxy(url: str) -> Proxy | None:
 # --- the client ------------------------------------------------------------------------------------------------------
 
 
+def _let_go_of_frames(error: BaseException | None) -> None:
+    """Nobody shows where an error came from, and its frames know of it: so together they would be kept as garbage."""
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 class Answer:
     """What has come of an answer so far, and over which connection: an attempt may end in the midst of it."""
 
@@ -290,6 +297,7 @@ class Client:
         except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
             # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
             missing = judge_error(error, self._secrets)
+            _let_go_of_frames(error)
         except asyncio.CancelledError:
             if not deadline.ends_it():
                 raise

@@ -56,7 +56,7 @@ class Dialogue(asyncio.BufferedProtocol):
         self._before = before
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
-        self._parser = self._new_parser()
+        self._parser: HttpResponseParser | None = self._new_parser()
         self._parses_in_python = isinstance(self._parser, HttpParser)  # asked once: it runs code in Python
         self._answer: asyncio.Future[Head] | None = None
         self._body: StreamReader | None = None
@@ -104,6 +104,8 @@ class Dialogue(asyncio.BufferedProtocol):
         """The answer is over: whatever came in behind it, or comes in before the next request, was not asked for."""
         self._answer = self._body = None
         self._provisional, self._sent = 0, False
+        if self._parser is None:  # the connection has ended
+            return
         try:
             if self._parser.feed_eof() is not None:  # the beginning of another answer, which would precede the next one
                 self.fit = False
@@ -126,14 +128,14 @@ class Dialogue(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes came in."""
-        if self._sent:
-            self._read(bytes(self._buffer[:nbytes]))
+        if self._sent and self._parser is not None:
+            self._read(self._parser, bytes(self._buffer[:nbytes]))
         else:
             self.fit = False
 
-    def _read(self, data: bytes) -> None:
+    def _read(self, parser: HttpResponseParser, data: bytes) -> None:
         try:
-            messages, upgraded, _ = self._parser.feed_data(data)
+            messages, upgraded, _ = parser.feed_data(data)
         except Exception as error:  # noqa: BLE001  whatever it is, it is no answer
             self.abort()
             self._tell(_broken(error))
@@ -173,14 +175,27 @@ class Dialogue(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """It ended; a body may be whole with that."""
         self.connected = self.fit = False
+        parser, self._parser = self._parser, None
         try:
-            self._parser.feed_eof()
+            if parser is not None:
+                parser.feed_eof()
             lost = _lost(error)
         except Exception as broken:  # noqa: BLE001  as above
             lost = aiohttp.ClientPayloadError(f"the body ended too early: {broken}")
             lost.__cause__ = broken
         self._tell(lost)
         self._before.connection_lost(error)  # the connector waits for it
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let go of all that knows of this connection, so that its memory is free at once: over TLS that is 256 KiB.
+
+        Left to Python's garbage collector, an upload that makes hardly any garbage would keep a thousand of them.
+        """
+        self._answer = self._body = None
+        self.carrier.attempt = None
+        with suppress(*_TOO_LATE):
+            self.transport.set_protocol(_NOBODY)
 
     # -- what a body asks for that nobody reads ------------------------------------------------------------------------
 
@@ -197,6 +212,13 @@ class Dialogue(asyncio.BufferedProtocol):
             self._reading_paused = False
             with suppress(*_TOO_LATE):
                 self.transport.resume_reading()
+
+
+class _Nobody(asyncio.BufferedProtocol):
+    """Whom asyncio's TLS may know in place of a dialogue that is over: it forgets only the methods of its kind."""
+
+
+_NOBODY = _Nobody()
 
 
 def _is_provisional(status: int) -> bool:

@@ -7,6 +7,7 @@ never arrives later.
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import time
@@ -23,6 +24,7 @@ from moe_bulk.client import Answer, Client, default_transport
 from moe_bulk.config import Credentials
 from moe_bulk.connections import attempt_under_way
 from moe_bulk.device import Device
+from moe_bulk.dialogue import Dialogue
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.posting import Reply
@@ -108,6 +110,12 @@ def _trouble(outcome: Outcome) -> str | None:
     return outcome.error
 
 
+def _ours_over_tls() -> int:
+    """How much is there of what a connection over TLS needs."""
+    ours = (each for each in gc.get_objects() if isinstance(each, (Dialogue, sslproto.SSLProtocol)))
+    return sum(not getattr(each, "_server_side", False) for each in ours)
+
+
 # --- nothing is sent twice -------------------------------------------------------------------------------------------
 
 
@@ -164,6 +172,17 @@ async def _garbage(peer: Peer) -> None:
     await peer.request()
     peer.send(b"220 mail.example ESMTP " + KEY.encode() + b"\r\n\r\n")
     await peer.ending()
+
+
+async def _silent(peer: Peer) -> None:
+    await peer.request()
+    await peer.ending()
+
+
+async def _one_answer(peer: Peer) -> None:
+    await peer.request()
+    peer.answer(headers="Connection: close\n")
+    peer.close()
 
 
 LOST, GARBAGE = aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError
@@ -908,3 +927,41 @@ async def test_the_body_is_the_device() -> None:
     assert "identity" == request.headers["accept-encoding"]
     assert "application/json" == request.headers["content-type"]
     assert request.body.startswith(b'{"type":"device","customer_id":"user-1","device_id":"device-1","attributes":{')
+
+
+# --- nothing is left behind ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [
+        _closed_unread,
+        _closed_when_read,
+        _reset_when_read,
+        _half_a_head,
+        _half_a_body,
+        _half_a_body_and_reset,
+        _cut_chunk,
+        _no_chunk,
+        _garbage,
+        _silent,
+        _one_answer,
+    ],
+)
+async def test_a_connection_that_ended_needs_no_memory(talk: Callable[[Peer], Awaitable[None]], tls: Authority) -> None:
+    """Over TLS it would be 256 KiB each, and an upload makes too little garbage for Python to look for any."""
+    async with serving(talk, tls.context) as server, _entered(server.url, SHORT, tls.bundle) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            before = _ours_over_tls()
+            for _ in range(3):
+                await client.attempt(_record())
+            for _ in range(100):
+                if before == _ours_over_tls():
+                    break
+                await asyncio.sleep(0.01)
+            assert before == _ours_over_tls()
+            assert server.connections >= 3
+        finally:
+            gc.enable()
