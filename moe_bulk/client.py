@@ -118,10 +118,13 @@ def environment_proxy(url: str) -> Proxy | None:
 
 
 def _let_go_of_frames(error: BaseException | None) -> None:
-    """Nobody shows where an error came from, and its frames know of it: so together they would be kept as garbage."""
-    while error is not None and error.__traceback__ is not None:
+    """Nobody shows where an error came from, and its frames know of it: so together they would be kept as garbage.
+
+    What it was raised from has been ours, too; what only stood around it may be the application's.
+    """
+    while error is not None:
         error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
 
 
 class Answer:
@@ -297,7 +300,8 @@ class Client:
         except Exception as error:  # noqa: BLE001  whatever a transport raises is trouble of this one attempt
             # Neither raised nor chained: exceptions of the HTTP stack hold the request, and with it the key.
             missing = judge_error(error, self._secrets)
-            _let_go_of_frames(error)
+            if self._poster is not None:  # else it is of a transport that may have more to do with it
+                _let_go_of_frames(error)
         except asyncio.CancelledError:
             if not deadline.ends_it():
                 raise

@@ -182,7 +182,7 @@ class Dialogue(asyncio.BufferedProtocol):
             lost = _lost(error)
         except Exception as broken:  # noqa: BLE001  as above
             lost = aiohttp.ClientPayloadError(f"the body ended too early: {broken}")
-            lost.__cause__ = broken
+            lost.__cause__ = broken.with_traceback(None)  # which knows of this frame, where nobody may wait for `lost`
         self._tell(lost)
         self._before.connection_lost(error)  # the connector waits for it
         self._leave()

@@ -27,7 +27,7 @@ from moe_bulk.device import Device
 from moe_bulk.dialogue import Dialogue
 from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Outcome, Verdict
-from moe_bulk.posting import Reply
+from moe_bulk.posting import Poster, Reply
 from moe_bulk.record import Position, Record, Row
 from moe_bulk.wire import CONNECTION_TEST_PATH, WORKSPACE_HEADER, encode_connection_test
 from tests.servers import (
@@ -171,6 +171,12 @@ async def _no_chunk(peer: Peer) -> None:
 async def _garbage(peer: Peer) -> None:
     await peer.request()
     peer.send(b"220 mail.example ESMTP " + KEY.encode() + b"\r\n\r\n")
+    await peer.ending()
+
+
+async def _half_a_body_and_silence(peer: Peer) -> None:
+    await peer.request()
+    peer.send(BROKEN)
     await peer.ending()
 
 
@@ -944,6 +950,7 @@ async def test_the_body_is_the_device() -> None:
         _cut_chunk,
         _no_chunk,
         _garbage,
+        _half_a_body_and_silence,
         _silent,
         _one_answer,
     ],
@@ -965,3 +972,20 @@ async def test_a_connection_that_ended_needs_no_memory(talk: Callable[[Peer], Aw
             assert server.connections >= 3
         finally:
             gc.enable()
+
+
+async def test_an_error_of_the_application_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload within an `except` block: what is raised there stands in the context of the error that is handled."""
+
+    async def fail(*_: object) -> None:
+        raise aiohttp.ClientConnectionError("the connection has ended")
+
+    monkeypatch.setattr(Poster, "_connect", fail)
+    theirs: list[BaseException] = []
+    async with _entered("http://127.0.0.1:9") as client:
+        try:
+            int("theirs")
+        except ValueError as error:
+            assert "connection lost" == _trouble(await client.attempt(_record()))
+            theirs.append(error)
+    assert theirs[0].__traceback__ is not None
