@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import sys
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -19,6 +20,9 @@ from moe_bulk.sources.opening import open_bytes, open_raw
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import FrameType
+
+    from _typeshed import TraceFunction
 
 STEPS = st.lists(st.integers(1, 40) | st.just("rewind"), max_size=12)
 
@@ -95,6 +99,36 @@ def test_what_is_kept_stands_in_no_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert spool._kept.fileno()
     assert [] == list(tmp_path.iterdir())
     spool.close()
+
+
+def test_a_signal_may_come_at_any_moment_of_its_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends it without a complaint on stderr by what is half made, wherever in Python's own code it comes."""
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    before = sys.gettrace()
+    steps = left = 0
+
+    def interrupt(_frame: FrameType, event: str, _argument: object) -> TraceFunction:
+        nonlocal left
+        left -= event == "line"
+        if left < 0:
+            raise KeyboardInterrupt
+        return interrupt
+
+    whole = None
+    while whole is None:
+        left, steps = steps, steps + 1
+        sys.settrace(interrupt)
+        try:
+            whole = Spool(io.BytesIO())
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+    whole.close()
+
+    assert steps > 5
+    assert not complaints
 
 
 def test_what_was_forgotten_cannot_be_read_again(tmp_path: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 from contextlib import suppress
-from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, cast
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, cast
 
 from moe_bulk.errors import AGAIN, JournalError
 from moe_bulk.sources.opening import taking, waiting
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable
     from pathlib import Path
 
@@ -36,7 +36,9 @@ class Spool:
         self.folder = folder
         self._take = taking(raw)
         self._wait = waiting(raw)
-        self._kept = SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115  `close` closes it
+        # not the standard library's SpooledTemporaryFile, which complains on stderr where a signal ends its making
+        self._kept: IO[bytes] = io.BytesIO()
+        self._in_memory = IN_MEMORY
         self._at = self._size = 0
         self._keeping = True
         self._stopped = False
@@ -98,6 +100,8 @@ class Spool:
 
     def _keep(self, data: bytes) -> None:
         try:
+            if self._size <= self._in_memory < self._size + len(data):
+                self._move_to_a_file()
             self._kept.seek(self._size)
             self._kept.write(data)
             self._kept.flush()
@@ -108,3 +112,8 @@ class Spool:
             ) from error
         self._size += len(data)
         self._at = self._size
+
+    def _move_to_a_file(self) -> None:
+        kept = cast("io.BytesIO", self._kept)
+        self._kept = TemporaryFile(dir=self.folder)  # noqa: SIM115  `close` closes it
+        self._kept.write(kept.getbuffer())
