@@ -248,7 +248,7 @@ class Client:
             )
         elif self._http is None:
             self._own_transport = transport = self._open_transport()
-            self._poster = Poster(transport.session, str(self._url), self._headers, transport.proxy)
+            self._poster = Poster(transport.session, str(self._url), self._headers, transport.proxy, transport.context)
         self._deadlines = Deadlines()
         return self
 

@@ -46,14 +46,15 @@ class Carrier:
     Raises aiohttp's ClientConnectionError where the connection has ended already.
     """
 
-    __slots__ = ("_socket", "_transport", "attempt", "connection")
+    __slots__ = ("_socket", "attempt", "connection", "transport")
 
     def __init__(self, connection: aiohttp.connector.Connection, attempt: UnderWay | None) -> None:
         transport = connection.transport
         if transport is None:
             raise aiohttp.ClientConnectionError(NOT_FIT)
         self.connection = connection
-        self._transport = transport
+        self.transport = transport
+        """What carries bytes: the connection's own, or TLS over it."""
         self._socket: TransportSocket = transport.get_extra_info("socket")
         self.carry(attempt)
 
@@ -65,7 +66,7 @@ class Carrier:
 
     def abort(self, attempt: UnderWay) -> None:
         """Reset it, unless the attempt gave it back in good order: then it may already carry another one."""
-        given_back = self.connection.transport is None and not self._transport.is_closing()
+        given_back = self.connection.transport is None and not self.transport.is_closing()
         if self.attempt is attempt and not given_back:
             self.reset()
 
@@ -74,14 +75,14 @@ class Carrier:
         if self._socket.fileno() >= 0:  # asyncio fails to abort what was closed with something left to say, and is gone
             # before it is closed: TLS says what it has left all the same, once it is
             with suppress(AttributeError):  # CPython 3.11.2 over TLS, where it was aborted and closed before
-                self._transport.abort()
+                self.transport.abort()
         self.connection.close()
 
     @property
     def certificate(self) -> Mapping[str, Any]:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none."""
         try:
-            return self._transport.get_extra_info("peercert") or {}
+            return self.transport.get_extra_info("peercert") or {}
         except AttributeError:  # as in `reset`
             return {}
 
@@ -189,7 +190,7 @@ class Transport(AiohttpTransport):
 
     def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
         super().__init__(verify=context, client=self._open, proxy=proxy)
-        self._context = context
+        self.context = context
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -201,7 +202,7 @@ class Transport(AiohttpTransport):
     def _open(self) -> aiohttp.ClientSession:
         # No headers here: aiohttp would tell them to a proxy, too, and the key is among them.
         return aiohttp.ClientSession(
-            connector=Connector(self._context),
+            connector=Connector(self.context),
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=_Response,
             timeout=aiohttp.ClientTimeout(),

@@ -16,6 +16,7 @@ from aiohttp.http import HttpParser, HttpResponseParser
 from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 
 from moe_bulk.connections import NOT_FIT, is_fit
+from moe_bulk.tls import Tls
 
 if TYPE_CHECKING:
     from aiohttp.base_protocol import BaseProtocol
@@ -45,8 +46,8 @@ class Dialogue(asyncio.BufferedProtocol):
     """
 
     def __init__(self, carrier: Carrier, buffer: memoryview) -> None:
-        before, transport = carrier.connection.protocol, carrier.connection.transport
-        if before is None or transport is None:
+        before, transport = carrier.connection.protocol, carrier.transport
+        if before is None or carrier.connection.transport is None:
             raise aiohttp.ClientConnectionError(NOT_FIT)
         self.carrier = carrier
         self.transport = transport
@@ -119,6 +120,20 @@ class Dialogue(asyncio.BufferedProtocol):
         self.fit = False
         self.carrier.reset()
 
+    def close(self) -> None:
+        """End it, when an answer is over."""
+        self._say_goodbye()
+        self.carrier.connection.close()
+
+    def release(self) -> None:
+        """Give it back to the connector, which closes it as it closes itself."""
+        self._say_goodbye()
+        self.carrier.connection.release()
+
+    def _say_goodbye(self) -> None:
+        if self.connected and isinstance(self.transport, Tls):  # aiohttp knows nothing of it
+            self.transport.farewell()
+
     # -- what comes in -------------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -188,7 +203,7 @@ class Dialogue(asyncio.BufferedProtocol):
         self._leave()
 
     def _leave(self) -> None:
-        """Let go of all that knows of this connection, so that its memory is free at once: over TLS that is 256 KiB.
+        """Let go of all that knows of this connection, so that its memory is free at once: with asyncio's TLS 256 KiB.
 
         Left to Python's garbage collector, an upload that makes hardly any garbage would keep a thousand of them.
         """

@@ -33,14 +33,14 @@ class Idle:
             if dialogue.fit and not dialogue.transport.is_closing() and self._loop.time() - since <= IDLE_SECONDS:
                 dialogue.carrier.carry(attempt)
                 return dialogue
-            dialogue.carrier.connection.close()
+            dialogue.close()
         return None
 
     def give(self, dialogue: Dialogue) -> None:
         """Keep one whose answer has come in good order, for some seconds."""
         dialogue.carrier.attempt = None
         if self._closed:
-            dialogue.carrier.connection.release()
+            dialogue.release()
             return
         self._waiting.append((dialogue, self._loop.time()))
         if self._timer is None:
@@ -50,7 +50,7 @@ class Idle:
         """Close what has waited for too long."""
         now, self._timer = self._loop.time(), None
         while self._waiting and now - self._waiting[0][1] >= IDLE_SECONDS:
-            self._waiting.popleft()[0].carrier.connection.close()
+            self._waiting.popleft()[0].close()
         if self._waiting:
             self._timer = self._loop.call_at(self._waiting[0][1] + IDLE_SECONDS, self._close_late)
 
@@ -60,4 +60,4 @@ class Idle:
         if self._timer is not None:
             self._timer.cancel()
         while self._waiting:
-            self._waiting.popleft()[0].carrier.connection.release()
+            self._waiting.popleft()[0].release()

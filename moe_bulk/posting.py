@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -20,6 +21,7 @@ from moe_bulk.connections import Carrier
 from moe_bulk.dialogue import READ_AT_ONCE, Dialogue
 from moe_bulk.idle import Idle
 from moe_bulk.sending import PendingRequest, SendQueue
+from moe_bulk.tls import Tls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +111,7 @@ class Reply:
         if dialogue.fit:
             self._idle.give(dialogue)
         else:
-            dialogue.carrier.connection.close()
+            dialogue.close()
 
     def _all_said(self, transport: asyncio.Transport) -> bool:
         """True where all was said on both sides: neither an answer nor the rest of a request is still to come.
@@ -126,11 +128,19 @@ class Reply:
 class Poster:
     """Posts bodies to `url`, each with the same `fields`, over the connections of `session`.
 
-    Make it inside a running event loop, and close it before the session. Its exceptions are those of `Dialogue.ask` and
-    of aiohttp's connector, and ValueError for a header that could bring others.
+    Make it inside a running event loop, and close it before the session. With a `context`, TLS is `tls.Tls` where there
+    is no proxy; else the session's own. Its exceptions are those of `Dialogue.ask` and of aiohttp's connector, and
+    ValueError for a header that could bring others.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, fields: Fields, proxy: httpx.Proxy | None) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        fields: Fields,
+        proxy: httpx.Proxy | None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         if session.connector is None:
             raise RuntimeError("the session is closed: nothing can be posted over it")
         address = URL(url)
@@ -146,6 +156,12 @@ class Poster:
             proxy_headers=None if proxy is None else {**proxy.headers, "Host": address.host_port_subcomponent or ""},
         )
         self._connector = session.connector
+        # Straight to the server TLS is ours, over a connection that aiohttp makes as if for http.
+        self._context = context if address.scheme == "https" and proxy is None else None
+        self._way = request
+        if self._context is not None:
+            plain = address.with_scheme("http").with_port(address.port)
+            self._way = aiohttp.ClientRequest("POST", plain, loop=asyncio.get_running_loop(), session=session)
         self._idle = Idle()
         self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._queue = SendQueue()
@@ -174,8 +190,28 @@ class Poster:
         return Reply(dialogue, message, payload, sent, self._idle)
 
     async def _connect(self, attempt: UnderWay | None) -> Dialogue:
-        connection = await self._connector.connect(self._request, [], _ANY_TIME)
-        return Dialogue(Carrier(connection, attempt), self._buffer)
+        connection = await self._connector.connect(self._way, [], _ANY_TIME)
+        carrier = Carrier(connection, attempt)
+        if self._context is not None:
+            await self._encrypt(carrier, self._context)
+        return Dialogue(carrier, self._buffer)
+
+    async def _encrypt(self, carrier: Carrier, context: ssl.SSLContext) -> None:
+        """Let it carry TLS; raises what aiohttp's connector raises where that fails."""
+        key, host = self._request.connection_key, self._request.url.raw_host or ""
+        tls = Tls(carrier.transport, context, host.rstrip("."), self._buffer)
+        try:
+            await tls.handshake()
+        except BaseException as error:
+            carrier.reset()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise aiohttp.ClientConnectorCertificateError(key, error) from error
+            if isinstance(error, ssl.SSLError):
+                raise aiohttp.ClientConnectorSSLError(key, error) from error
+            if isinstance(error, OSError):
+                raise aiohttp.ClientConnectorError(key, error) from error
+            raise
+        carrier.transport = tls
 
     def close(self) -> None:
         """Keep no connection any longer; their connector closes them."""

@@ -44,6 +44,7 @@ ROOMS = """
     bell              awaits
     together
     pacing            awaits
+    tls
     connections       awaits
     dialogue
     idle
@@ -133,6 +134,7 @@ FORBIDDEN = {
         *("statefile", "known", "screening"),
         *("connections", "dialogue", "idle", "sending", "posting", "httpx", "aiohttp"),
     },
+    "tls": {"wire", "outcome", "record", "device", "config", "httpx", "aiohttp"},
     "idle": {"wire", "outcome", "record", "device", "config"},
     "dialogue": {"wire", "outcome", "record", "device", "config"},
     "posting": {"wire", "outcome", "record", "device", "config"},

@@ -29,6 +29,7 @@ from moe_bulk.errors import ConfigError
 from moe_bulk.outcome import Outcome, Verdict
 from moe_bulk.posting import Poster, Reply
 from moe_bulk.record import Position, Record, Row
+from moe_bulk.tls import Tls
 from moe_bulk.wire import CONNECTION_TEST_PATH, WORKSPACE_HEADER, encode_connection_test
 from tests.servers import (
     ACCEPTED,
@@ -110,9 +111,14 @@ def _trouble(outcome: Outcome) -> str | None:
     return outcome.error
 
 
+def _leave_tls_to_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a proxy."""
+    monkeypatch.setattr("moe_bulk.client.Poster", lambda *given: Poster(*given[:4]))
+
+
 def _ours_over_tls() -> int:
     """How much is there of what a connection over TLS needs."""
-    ours = (each for each in gc.get_objects() if isinstance(each, (Dialogue, sslproto.SSLProtocol)))
+    ours = (each for each in gc.get_objects() if isinstance(each, (Dialogue, Tls, sslproto.SSLProtocol)))
     return sum(not getattr(each, "_server_side", False) for each in ours)
 
 
@@ -472,11 +478,16 @@ async def test_a_handshake_is_part_of_the_timeout(tls: Authority) -> None:
         assert "timeout" == _trouble(await _one_attempt(url, SHORT, tls.bundle))
 
 
-@pytest.fixture(params=["http", "https", "https of 3.11.2"])
+@pytest.fixture(params=["http", "https", "https of asyncio", "https of asyncio 3.11.2"])
 def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give the scheme; the TLS of CPython 3.11.2, which is Debian 12's, fails to end what was ended and closed."""
-    scheme, _, old = request.param.partition(" ")
-    if old:
+    """Give the scheme, and let asyncio do the TLS, as it does behind a proxy.
+
+    That of CPython 3.11.2, which is Debian 12's, fails to end what was ended and closed.
+    """
+    scheme, _, whose = request.param.partition(" ")
+    if whose:
+        _leave_tls_to_asyncio(monkeypatch)
+    if whose.endswith("3.11.2"):
 
         def abort(transport: Any) -> None:
             transport._closed = True
@@ -782,6 +793,13 @@ async def test_a_server_that_speaks_no_tls() -> None:
         assert "TLS failure" == _trouble(await _one_attempt(server.url.replace("http:", "https:")))
 
 
+@pytest.mark.parametrize("talk", [_closed_unread, _reset_unread])
+async def test_a_server_that_ends_the_handshake(talk: Callable[[Peer], Awaitable[None]]) -> None:
+    """Nothing was sent then, however it ends it."""
+    async with serving(talk) as server, _entered(server.url.replace("http:", "https:")) as client:
+        assert "no connection" == _trouble(await client.attempt(_record()))
+
+
 async def test_one_context_serves_all_connections(monkeypatch: pytest.MonkeyPatch, tls: Authority) -> None:
     """Building a TLS context takes 30 ms, so it happens once, not once a connection."""
     made = []
@@ -955,8 +973,16 @@ async def test_the_body_is_the_device() -> None:
         _one_answer,
     ],
 )
-async def test_a_connection_that_ended_needs_no_memory(talk: Callable[[Peer], Awaitable[None]], tls: Authority) -> None:
-    """Over TLS it would be 256 KiB each, and an upload makes too little garbage for Python to look for any."""
+@pytest.mark.parametrize("ours", [True, False])
+async def test_a_connection_that_ended_needs_no_memory(
+    talk: Callable[[Peer], Awaitable[None]],
+    ours: bool,  # noqa: FBT001  two cases
+    tls: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over asyncio's TLS it would be 256 KiB each, and an upload makes too little garbage for Python to find any."""
+    if not ours:
+        _leave_tls_to_asyncio(monkeypatch)
     async with serving(talk, tls.context) as server, _entered(server.url, SHORT, tls.bundle) as client:
         gc.collect()
         gc.disable()

@@ -37,7 +37,7 @@ def idle_for(work: Callable[[Idle, UnderWay], Awaitable[object]]) -> None:
 def name_of(found: Dialogue | Carrier | None) -> str | None:
     """Tell which one it is."""
     carrier = found.carrier if isinstance(found, Dialogue) else found
-    return carrier._transport.name if carrier is not None and isinstance(carrier._transport, Wire) else None
+    return carrier.transport.name if carrier is not None and isinstance(carrier.transport, Wire) else None
 
 
 def test_whichever_waits_longest_is_the_next() -> None:

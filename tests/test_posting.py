@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
 
 FIELDS = {"Content-Type": "application/json", "Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "me"}
 BODY = b'{"device_id":"d-1"}'
+TLS_IS_OURS = True
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def anyio_backend() -> str:
 async def _posting(url: str, ca_bundle: str | None = None) -> AsyncIterator[Poster]:
     transport = default_transport(url, ca_bundle)
     try:
-        with closing(Poster(transport.session, url, Fields(FIELDS), transport.proxy)) as poster:
+        context = transport.context if TLS_IS_OURS else None
+        with closing(Poster(transport.session, url, Fields(FIELDS), transport.proxy, context)) as poster:
             yield poster
     finally:
         await transport.aclose()
@@ -46,7 +48,11 @@ async def _posting(url: str, ca_bundle: str | None = None) -> AsyncIterator[Post
 
 @pytest.fixture(params=[True, False], autouse=True)
 def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read bodies at once where they are there, or as if they came behind their heads: the same holds of both."""
+    """Read bodies at once where they are there, or as if they came behind their heads: the same holds of both.
+
+    The same of our own TLS, which the former have, and of aiohttp's, which serves behind proxies.
+    """
+    monkeypatch.setattr("tests.test_posting.TLS_IS_OURS", request.param)
     if not request.param:
         monkeypatch.setattr(Reply, "read_nowait", lambda _reply, _most: None)
 
