@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from moe_bulk.times import Times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Busiest:
@@ -18,6 +22,8 @@ class Busiest:
 
     def add(self, *times: float) -> None:
         """Count requests sent at these seconds; those before one that claim to be later were sent with it, too."""
+        if self._add_at_once(times):
+            return
         recent, per, most = self.recent, self._per, self.count
         kept, first = recent.kept, recent.first
         for at in times:
@@ -33,6 +39,24 @@ class Busiest:
                 most, self.at = len(kept) - first, kept[first]
         recent.begin_at(first)
         self.count = most
+
+    def _add_at_once(self, times: Sequence[float]) -> bool:
+        """The same where no request among them can tell more than the last one; False where each must be looked at."""
+        recent, per = self.recent, self._per
+        kept, first = recent.kept, recent.first
+        if not times or (kept and times[0] < kept[-1]) or list(times) != sorted(times):
+            return False
+        count, last = len(recent) + len(times), times[-1]
+        all_together = last - (kept[first] if first < len(kept) else times[0]) < per
+        if count > self.count and not all_together:
+            return False
+        kept.extend(times)
+        while last - kept[first] >= per:
+            first += 1
+        recent.begin_at(first)
+        if count > self.count:
+            self.count, self.at = count, recent.earliest
+        return True
 
 
 @dataclass(slots=True)

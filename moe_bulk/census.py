@@ -78,7 +78,7 @@ class Sizes:
     """How much there is of everything."""
 
     most: int = 1_000
-    """Devices that a user may have."""
+    """Devices that a user may have; fewer than a cell counts."""
     first: int = 1 << 14
     """Records before the table: so many are read again rather than told by it."""
     cells: int = 1 << 20
@@ -163,20 +163,13 @@ class Census:
         Positions are of rows that an earlier session settled. Raises JournalError where it cannot be written or read.
         """
         devices = [row.device for row in rows if isinstance(row, Record)]
-        hashes = zip(
-            _hashes([device.customer_id for device in devices]),
-            _hashes([device.device_id for device in devices]),
-            strict=True,
-        )
-        admit = self._admit
-        judged: list[Record | Unsent | Position] = []
-        for row in rows:
-            if isinstance(row, Record) and not admit(*next(hashes)):
-                judged.append(self._unsent(row))
-            else:
-                judged.append(row)
+        users = _hashes([device.customer_id for device in devices])
+        admitted = self._admit_all(users, _hashes([device.device_id for device in devices]))
         self._write_out()
-        return judged
+        if all(admitted):
+            return list(rows)
+        said = iter(admitted)
+        return [self._unsent(row) if isinstance(row, Record) and not next(said) else row for row in rows]
 
     def _unsent(self, record: Record) -> Unsent:
         device = record.device
@@ -189,15 +182,38 @@ class Census:
 
     def admits(self, customer_id: str, device_id: str) -> bool:
         """Whether the user may have this device, too; then it is one of the user's from now on."""
-        (user,), (device,) = _hashes([customer_id]), _hashes([device_id])
-        admitted = self._admit(user, device)
+        (admitted,) = self._admit_all(_hashes([customer_id]), _hashes([device_id]))
         self._write_out()
         return admitted
 
-    def _admit(self, user: int, device: int) -> bool:
-        """The same of their hashes, but that nothing is written out."""
-        if self._broken is not None:
+    def _admit_all(self, users: Sequence[int], devices: Sequence[int]) -> list[bool]:
+        """The same of many by their hashes, but that nothing is written out; in few steps where cells are not full."""
+        if users and self._broken is not None:
             raise self._broken
+        table, cell_of, most, touch, pack = self._table, self._cell_of, self._sizes.most, self._touched.add, _pack
+        unwritten, number, gap = self._unwritten, self.records, self._next_gap()
+        admitted = []
+        for user, device in zip(users, devices, strict=True):
+            place = user & cell_of
+            cell = table[place]
+            if number < gap and (count := cell & _COUNT) < most:
+                number += 1
+                unwritten += pack(cell >> _COUNT_BITS, user, device)
+                table[place] = number << _COUNT_BITS | count + 1
+                touch(place // _BLOCK)
+                admitted.append(True)
+            else:
+                self.records = number
+                admitted.append(self._admit(user, device))
+                unwritten, number, gap = self._unwritten, self.records, self._next_gap()
+        self.records = number
+        return admitted
+
+    def _next_gap(self) -> int:
+        """The last record that stands right behind the one before it: then comes the table, or nothing more."""
+        return min(self._sizes.first if self.records < self._sizes.first else MOST_RECORDS, MOST_RECORDS)
+
+    def _admit(self, user: int, device: int) -> bool:
         place = user & self._cell_of
         cell = self._table[place]
         if cell & _COUNT < self._sizes.most:
@@ -216,8 +232,7 @@ class Census:
         return True
 
     def _append(self, place: int, cell: int, user: int, device: int) -> None:
-        number = self.records + 1
-        if number > MOST_RECORDS:
+        if (number := self.records + 1) > MOST_RECORDS:
             return
         if number == self._sizes.first + 1:
             self._write_out()  # the table lies between these two

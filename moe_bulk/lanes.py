@@ -106,8 +106,9 @@ class Lanes(Generic[T]):
         freed: list[T] = []
         for ticket in tickets:
             for key in ticket.keys:
-                if last.get(key) is ticket:
-                    del last[key]
+                latest = last.pop(key, ticket)
+                if latest is not ticket:  # others are behind it there
+                    last[key] = latest
             if ticket.followers is None:
                 continue
             for follower in ticket.followers:

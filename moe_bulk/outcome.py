@@ -148,17 +148,16 @@ def rounded(number: float, parts: float = 1e6) -> float:
 
 def hashed(keys: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Keys as result lines tell them: 12 characters each, Base64 of nine bytes of BLAKE2b over its parts as JSON."""
-    return tuple([_hashed(key) for key in keys])
-
-
-def _hashed(key: tuple[str, ...]) -> str:
-    try:
-        as_json = _dumps(key)
-    except TypeError:  # halves of characters, which only the standard library writes: escaped
-        as_json = json.dumps(key).encode()
-    digest = _new_hash()
-    digest.update(as_json)
-    return b2a_base64(digest.digest(), newline=False).decode()
+    found = []
+    for key in keys:  # in one place, for it is done for every row
+        try:
+            as_json = _dumps(key)
+        except TypeError:  # halves of characters, which only the standard library writes: escaped
+            as_json = json.dumps(key).encode()
+        digest = _new_hash()
+        digest.update(as_json)
+        found.append(b2a_base64(digest.digest(), newline=False).decode())
+    return tuple(found)
 
 
 class Result(NamedTuple):

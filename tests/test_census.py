@@ -54,6 +54,11 @@ def fill(census: Census, users: int, devices: int = 1) -> None:
             assert census.admits(f"user-{number}", f"device-{device}")
 
 
+def record(customer_id: str, device_id: str) -> Record:
+    """A row with a device."""
+    return Record(Row(Position("f", 2, 0), {}), Device(customer_id, device_id, {}))
+
+
 # -- the rule ----------------------------------------------------------------------------------------------------------
 
 
@@ -65,6 +70,35 @@ def test_the_1001st_device_of_a_user(tmp_path: Path) -> None:
             assert not census.admits("user-0", f"device-{number}")
         fill(census, 2, 1_000)
         assert not census.admits("user-0", "device-1000")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from("abcdefg")), max_size=12), max_size=5),
+    st.builds(
+        Sizes,
+        most=st.integers(1, 4),
+        first=st.integers(0, 20),
+        cells=st.sampled_from([1, 2, 1024]),
+        kept=st.integers(0, 80),
+    ),
+)
+def test_many_at_once_are_as_one_by_one(batches: list[list[tuple[str, str]]], sizes: Sizes) -> None:
+    """The same rows are sent, and the same stands in the file, wherever in them the table comes or a cell is full."""
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as many:
+        folders = Path(one), Path(many)
+        with opened(folders[0], sizes) as each, opened(folders[1], sizes) as together:
+            for batch in batches:
+                rows = [record(*ids) for ids in batch]
+                judged = together.judge([Position("f", 1, 0), *rows])[1:]
+                sent = [row is found for row, found in zip(rows, judged, strict=True)]
+                assert [each.admits(*ids) for ids in batch] == sent
+                assert all(isinstance(found, Record | Unsent) for found in judged)
+                assert path_in(folders[0]).read_bytes() == path_in(folders[1]).read_bytes()
+                assert each.records == together.records
+            each.snapshot()()
+            together.snapshot()()
+        assert path_in(folders[0]).read_bytes() == path_in(folders[1]).read_bytes()
 
 
 def test_a_row_too_many_says_why(tmp_path: Path) -> None:

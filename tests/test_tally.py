@@ -497,6 +497,28 @@ def test_a_window_is_clamped_amid_what_is_told_at_once() -> None:
     assert (3, 0.5) == (busiest.count, busiest.at)
 
 
+@given(
+    st.lists(st.lists(st.integers(0, 60), max_size=8), max_size=8),
+    st.integers(1, 40),
+    st.integers(0, 6),
+    st.lists(st.integers(0, 60), max_size=5).map(sorted),
+)
+def test_many_at_once_count_as_one_by_one(batches: list[list[int]], per: int, count: int, earlier: list[int]) -> None:
+    """Whether they come in their order or claim to be later than others, and whatever came before."""
+    together, each = Busiest(per / 4, count, 0.0), Busiest(per / 4, count, 0.0)
+    together.recent, each.recent = Times(earlier), Times(earlier)
+    at = 0
+    for batch in batches:
+        times = [(at + step) / 4 for step in batch]
+        at += max(batch, default=0) // 2
+        together.add(*times)
+        for one in times:
+            each.add(one)
+        assert (each.count, each.at) == (together.count, together.at)
+        found, expected = ([*busiest.recent.kept[busiest.recent.first :]] for busiest in (together, each))
+        assert expected == found
+
+
 def test_a_clamped_window_that_stays_the_busiest_begins_now() -> None:
     """Also where the request of now does not make it larger."""
     busiest = Busiest(1.0, count=5, at=9.0)
