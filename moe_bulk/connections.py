@@ -78,6 +78,12 @@ class Carrier:
                 self.transport.abort()
         self.connection.close()
 
+    def close(self) -> None:
+        """Close it when all was said: what is on its way may arrive."""
+        if self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=False))
+        self.connection.close()
+
     @property
     def certificate(self) -> Mapping[str, Any]:
         """The server's, as `ssl.SSLSocket.getpeercert` gives it; empty where there is none."""

@@ -123,7 +123,7 @@ class Dialogue(asyncio.BufferedProtocol):
     def close(self) -> None:
         """End it, when an answer is over."""
         self._say_goodbye()
-        self.carrier.connection.close()
+        self.carrier.close()
 
     def release(self) -> None:
         """Give it back to the connector, which closes it as it closes itself."""
@@ -184,8 +184,10 @@ class Dialogue(asyncio.BufferedProtocol):
             self._body.set_exception(error)
 
     def eof_received(self) -> None:
-        """The other side says no more."""
+        """The other side says no more: what it has not read yet, and so will not answer, is not sent on."""
         self.fit = False
+        if not self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self.abort()  # the event loop would wait until it is sent
 
     def connection_lost(self, error: Exception | None) -> None:
         """It ended; a body may be whole with that."""

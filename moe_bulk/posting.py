@@ -190,11 +190,28 @@ class Poster:
         return Reply(dialogue, message, payload, sent, self._idle)
 
     async def _connect(self, attempt: UnderWay | None) -> Dialogue:
-        connection = await self._connector.connect(self._way, [], _ANY_TIME)
-        carrier = Carrier(connection, attempt)
-        if self._context is not None:
-            await self._encrypt(carrier, self._context)
-        return Dialogue(carrier, self._buffer)
+        """A new connection; where TLS fails at one of a host's addresses, the others are tried."""
+        carrier = await self._carrier(attempt)
+        tried: list[object] = []
+        while True:
+            try:
+                if self._context is not None:
+                    await self._encrypt(carrier, self._context)
+                return Dialogue(carrier, self._buffer)
+            except aiohttp.ClientConnectorError as error:
+                tried.append(carrier.transport.get_extra_info("peername"))
+                carrier.reset()
+                refused = error.with_traceback(None)  # or this frame, which it would know of, would keep it
+            except BaseException:
+                carrier.reset()
+                raise
+            carrier = await self._carrier(attempt)  # aiohttp begins with another address each time
+            if carrier.transport.get_extra_info("peername") in tried:
+                carrier.reset()
+                raise refused
+
+    async def _carrier(self, attempt: UnderWay | None) -> Carrier:
+        return Carrier(await self._connector.connect(self._way, [], _ANY_TIME), attempt)
 
     async def _encrypt(self, carrier: Carrier, context: ssl.SSLContext) -> None:
         """Let it carry TLS; raises what aiohttp's connector raises where that fails."""
@@ -202,15 +219,12 @@ class Poster:
         tls = Tls(carrier.transport, context, host.rstrip("."), self._buffer)
         try:
             await tls.handshake()
-        except BaseException as error:
-            carrier.reset()
-            if isinstance(error, ssl.SSLCertVerificationError):
-                raise aiohttp.ClientConnectorCertificateError(key, error) from error
-            if isinstance(error, ssl.SSLError):
-                raise aiohttp.ClientConnectorSSLError(key, error) from error
-            if isinstance(error, OSError):
-                raise aiohttp.ClientConnectorError(key, error) from error
-            raise
+        except ssl.SSLCertVerificationError as error:
+            raise aiohttp.ClientConnectorCertificateError(key, error) from error.with_traceback(None)
+        except ssl.SSLError as error:
+            raise aiohttp.ClientConnectorSSLError(key, error) from error.with_traceback(None)
+        except OSError as error:
+            raise aiohttp.ClientConnectorError(key, error) from error.with_traceback(None)
         carrier.transport = tls
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ All that is cryptography is OpenSSL's: https://docs.python.org/3/library/ssl.htm
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from contextlib import suppress
 from typing import Any, cast
@@ -54,7 +55,7 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
         except ssl.SSLWantReadError:
             return
         except ssl.SSLError as refused:
-            error = refused
+            error = refused.with_traceback(None)  # its frames know of this, which knows of it
         finally:
             self._send_outgoing()
         self._end_handshake(shaken, error)
@@ -89,21 +90,28 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
             while True:
                 buffer = cast("memoryview", speaker.get_buffer(-1))
                 count: int = self._object.read(len(buffer), buffer)  # type: ignore[assignment]
-                if not count:  # the server has said that no more comes
-                    speaker.eof_received()
-                    self.close()
+                if not count:
+                    self._end(speaker)
                     return
                 speaker.buffer_updated(count)
                 if not self._incoming.pending or self._transport.is_closing():
                     break
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLZeroReturnError:  # the same end, where we had said before that no more comes
+            self._end(speaker)
+            return
         except ssl.SSLError as error:
-            self._broken = error
+            self._broken = error.with_traceback(None)  # as in `_shake`
             self._send_outgoing()
             self.abort()
             return
         self._send_outgoing()  # keys may have been renewed
+
+    def _end(self, speaker: asyncio.BufferedProtocol) -> None:
+        """The server has said that no more comes."""
+        speaker.eof_received()
+        self.close()
 
     def eof_received(self) -> None:
         """The server says no more, and has not said so by TLS; the event loop closes it now."""
@@ -113,7 +121,8 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
     def connection_lost(self, error: Exception | None) -> None:
         """It ended."""
         if self._shaken is not None:
-            self._end_handshake(self._shaken, error or ConnectionResetError("it ended amid the TLS handshake"))
+            cut_short = ConnectionResetError(errno.ECONNRESET, "it ended amid the TLS handshake")
+            self._end_handshake(self._shaken, error or cut_short)
         told, self._speaker, self._before = self._speaker or self._before, None, None
         if told is not None:
             told.connection_lost(error or self._broken)
@@ -121,7 +130,7 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
     # -- what is asked of a transport ----------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send it; raises ssl.SSLError where TLS is at its end."""
+        """Send it; raises ssl.SSLError where TLS is at its end, or keys are just being agreed on again (TLS 1.2)."""
         self._object.write(data)
         self._transport.write(self._outgoing.read())
 

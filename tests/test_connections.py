@@ -23,7 +23,7 @@ from moe_bulk.record import Position, Record, Row
 from tests.servers import Peer, polite, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_proxy")]
@@ -105,6 +105,71 @@ async def test_a_name_that_leads_elsewhere_after_a_while(monkeypatch: pytest.Mon
             assert await _accepted(client)
         assert {NAME} == set(asked)
         assert (2, 1) == (len(old.requests), len(new.requests))
+
+
+async def _no_tls(peer: Peer) -> None:
+    peer.answer()
+    await peer.ending()
+
+
+async def _hangs_up(peer: Peer) -> None:
+    peer.reset()
+
+
+@pytest.mark.parametrize("bad", [_no_tls, _hangs_up, polite])
+async def test_a_host_with_an_address_at_which_tls_fails(
+    bad: Callable[[Peer], Awaitable[None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others are tried at once, within the same attempt; where all fail, each was tried once."""
+    context, bundle = _certified(tmp_path, NAME)
+    other, _ = _certified(tmp_path, "other.example")
+    async with (
+        serving(bad, other if bad is polite else None) as first,
+        serving(bad, other if bad is polite else None) as second,
+        serving(polite, context) as good,
+    ):
+        ports = [first.port, second.port, good.port]
+
+        async def resolve(*_: object, **__: object) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", at)) for at in ports]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+        async with _entered(f"https://{NAME}", bundle) as client:
+            assert await _accepted(client)
+        assert ([], 1) == (first.requests + second.requests, len(good.requests))
+        if bad is not polite:  # a connection counts where its handshake was over
+            assert (1, 1) == (first.connections, second.connections)
+        ports.pop()
+        async with _entered(f"https://{NAME}", bundle) as client:
+            assert not await _accepted(client)
+        assert [] == first.requests + second.requests
+
+
+async def test_the_port_of_https_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the connection is made before TLS comes over it."""
+    asked: list[tuple[str, int]] = []
+
+    async def resolve(host: str, port: int, **_: object) -> list[Any]:
+        asked.append((host, port))
+        raise OSError("nowhere")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    async with _entered(f"https://{NAME}") as client:
+        assert not await _accepted(client)
+    assert [(NAME, 443)] == asked
+
+
+async def test_a_name_with_a_dot_at_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is the whole name, and certificates spell it without the dot."""
+    context, bundle = _certified(tmp_path, NAME)
+    async with serving(polite, context) as server:
+
+        async def resolve(*_: object, **__: object) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", server.port))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+        async with _entered(f"https://{NAME}.", bundle) as client:
+            assert await _accepted(client)
 
 
 @pytest.mark.parametrize(("close", "connections_made"), [(True, 5), (False, 1)])

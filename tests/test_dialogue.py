@@ -283,9 +283,26 @@ async def test_a_body_that_nobody_reads_holds_the_connection_up() -> None:
 
 async def test_a_server_that_says_no_more_hears_nothing_more() -> None:
     """Its end may be known before the connection's."""
-    talk = dialogue(Wire())
+    talk = dialogue(wire := Wire())
     talk.eof_received()
     assert not talk.fit
+    assert not wire.ends  # the event loop closes it
+
+
+@pytest.mark.parametrize("said", [b"", ANSWER])
+async def test_what_a_server_that_says_no_more_has_not_read_is_not_sent_on(said: bytes) -> None:
+    """The event loop would wait until it has: with the attempt, up to its timeout."""
+    wire = Wire()
+    wire.unsent = 1
+    talk, answer = _asked(wire)
+    comes_in(talk, said)
+    talk.eof_received()
+    assert ["aborted"] == [how for how, _ in wire.ends]
+    talk.connection_lost(None)
+    if said:
+        assert KINDS[said] == _said(answer)
+    else:
+        assert isinstance(answer.exception(), aiohttp.ServerDisconnectedError)
 
 
 async def test_an_error_that_the_parser_does_not_foresee_is_a_broken_answer(monkeypatch: pytest.MonkeyPatch) -> None:

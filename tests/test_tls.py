@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -11,9 +13,10 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_bulk.dialogue import READ_AT_ONCE
+from moe_bulk.connections import Carrier
+from moe_bulk.dialogue import READ_AT_ONCE, Dialogue
 from moe_bulk.tls import Tls
-from tests.wires import Wire
+from tests.wires import Wire, held
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -75,11 +78,15 @@ class Server:
         self.object = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
         self.done = False
 
-    def hear(self, wire: Wire) -> bytes:
-        """Take in all that was written to the wire; what it says, where there is any."""
+    def take(self, wire: Wire) -> None:
+        """Take in all that was written to the wire."""
         for data in wire.written:
             self.incoming.write(data)
         wire.written.clear()
+
+    def hear(self, wire: Wire) -> bytes:
+        """Take it in; what it says, where there is any."""
+        self.take(wire)
         heard = b""
         try:
             if not self.done:
@@ -101,9 +108,11 @@ class Server:
 class World:
     """A wire with TLS over it, and its server; make it within an event loop."""
 
-    def __init__(self, server: Server | None = None, *, hostname: str = HOST, trusts: bool = True) -> None:
+    def __init__(
+        self, server: Server | None = None, *, hostname: str = HOST, trusts: bool = True, wire: Wire | None = None
+    ) -> None:
         self.server = server or Server()
-        self.wire = Wire()
+        self.wire = wire or Wire()
         self.before = Before()
         self.wire.set_protocol(self.before)
         context = ssl.create_default_context()
@@ -311,6 +320,8 @@ def test_the_server_says_that_no_more_comes() -> None:
             world.server.object.unwrap()
         world.comes_in(last + world.server.outgoing.read())
         assert [b"last", "eof"] == speaker.told
+        world.server.take(world.wire)
+        world.server.object.unwrap()  # it was told the same
         assert ["closed"] == [how for how, _ in world.wire.ends]
         world.tls.connection_lost(None)
         assert [b"last", "eof", None] == speaker.told
@@ -324,9 +335,10 @@ def test_the_connection_ends_without_a_word_of_tls() -> None:
 
     async def main() -> None:
         world = World()
-        world.tls.eof_received()
+        ends = cast("Callable[[], object]", world.tls.eof_received)
+        assert not ends()
         speaker = await world.speaking(Speaker())
-        world.tls.eof_received()
+        assert not ends()
         world.ends(error := ConnectionResetError())
         assert ["eof", error] == speaker.told
 
@@ -344,6 +356,8 @@ def test_a_record_that_was_tampered_with(version: ssl.TLSVersion) -> None:
         world.comes_in(good + bad[:-1] + bytes([bad[-1] ^ 1]) + behind)
         assert [b"good"] == speaker.told
         assert ["aborted"] == [how for how, _ in world.wire.ends]
+        with pytest.raises(ssl.SSLError, match="alert"):
+            world.server.hear(world.wire)
         with pytest.raises(ssl.SSLError):
             world.tls.write(b"more")
         world.tls.connection_lost(None)
@@ -384,6 +398,39 @@ def test_a_farewell(version: ssl.TLSVersion) -> None:
         assert [] == world.wire.written
         assert ["closed"] == [how for how, _ in world.wire.ends]
 
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_server_answers_a_farewell(version: ssl.TLSVersion) -> None:
+    """That is the end in good order, too."""
+
+    async def main() -> None:
+        world = World(Server(version=version))
+        speaker = await world.speaking(Speaker())
+        world.tls.farewell()
+        world.server.hear(world.wire)
+        world.server.object.unwrap()
+        world.comes_in(world.server.outgoing.read())
+        assert ["eof"] == speaker.told
+        assert ["closed"] == [how for how, _ in world.wire.ends]
+
+    within_a_loop(main)
+
+
+@pytest.mark.parametrize("end", [Dialogue.close, Dialogue.release])
+def test_a_dialogue_says_farewell(end: Callable[[Dialogue], None]) -> None:
+    """Before aiohttp's connector has its connection back, which knows nothing of TLS."""
+
+    async def main() -> None:
+        wire = Wire()
+        carrier = Carrier(held(wire), None)
+        world = World(wire=wire)
+        await world.agree()
+        carrier.transport = world.tls
+        end(Dialogue(carrier, world.buffer))
+        assert b"" == world.server.hear(wire)
+        assert b"" == world.server.object.read(100)
+        assert wire.released is not wire.is_closing()
+
     within_a_loop(main)
 
 
@@ -402,5 +449,36 @@ def test_it_is_a_transport() -> None:
         assert (("DNS", HOST),) == world.tls.get_extra_info("peercert")["subjectAltName"]
         assert 3 == world.tls.get_extra_info("socket").fileno()
         assert "else" == world.tls.get_extra_info("anything", "else")
+        world.wire.unsent = 7
+        assert 7 == world.tls.get_write_buffer_size()
 
     within_a_loop(main)
+
+
+@pytest.mark.parametrize("amid", ["handshake", "record", "record with an end"])
+def test_what_ended_is_kept_by_nothing(amid: str) -> None:
+    """Nor by the error it ended in, which would know of its own frames: Python may not look for garbage for long."""
+
+    async def main() -> None:
+        world = World()
+        shaken = world.tls.handshake()
+        if amid == "handshake":
+            shaken.cancel()
+            world.comes_in(b"no TLS at all, this")
+        else:
+            world = World()
+            await world.speaking(Speaker())
+            world.comes_in(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+        if amid == "record with an end":
+            world.tls.connection_lost(None)
+        gone = weakref.ref(world.tls)
+        world.wire.set_protocol(world.before)
+        del world, shaken
+        assert gone() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        within_a_loop(main)
+    finally:
+        gc.enable()

@@ -29,10 +29,14 @@ class Wire(asyncio.Transport):
         self.released = False
         """True when aiohttp's connector got it back."""
         self.reading = True
+        self.unsent = 0
+        """Bytes that it says it could not send yet."""
         self.protocol: Any = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: D102  the parent's
-        return SimpleNamespace(fileno=lambda: 3, family=None) if name == "socket" else default
+        return (
+            SimpleNamespace(fileno=lambda: 3, family=None, setsockopt=lambda *_: None) if name == "socket" else default
+        )
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:  # noqa: D102  the parent's
         self.protocol = protocol
@@ -44,6 +48,9 @@ class Wire(asyncio.Transport):
         if self.broken:
             raise RuntimeError("it is broken")
         self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:  # noqa: D102  the parent's
+        return self.unsent
 
     def is_closing(self) -> bool:  # noqa: D102  the parent's
         return bool(self.ends)
