@@ -187,30 +187,32 @@ class Census:
         return admitted
 
     def _admit_all(self, users: Sequence[int], devices: Sequence[int]) -> list[bool]:
-        """The same of many by their hashes, but that nothing is written out; in few steps where cells are not full."""
+        """Which devices, by hashes, their users may have; nothing is written out yet. As `_admit`, in few steps."""
         if users and self._broken is not None:
             raise self._broken
-        table, cell_of, most, touch, pack = self._table, self._cell_of, self._sizes.most, self._touched.add, _pack
-        unwritten, number, gap = self._unwritten, self.records, self._next_gap()
-        admitted = []
-        for user, device in zip(users, devices, strict=True):
-            place = user & cell_of
-            cell = table[place]
-            if number < gap and (count := cell & _COUNT) < most:
-                number += 1
-                unwritten += pack(cell >> _COUNT_BITS, user, device)
-                table[place] = number << _COUNT_BITS | count + 1
-                touch(place // _BLOCK)
-                admitted.append(True)
-            else:
-                self.records = number
-                admitted.append(self._admit(user, device))
-                unwritten, number, gap = self._unwritten, self.records, self._next_gap()
-        self.records = number
+        table, cell_of, touch, pack = self._table, self._cell_of, self._touched.add, _pack
+        most = min(self._sizes.most, _COUNT)
+        unwritten, number, gap, admitted = self._unwritten, self.records, self._next_gap(), list[bool]()
+        try:
+            for user, device in zip(users, devices, strict=True):
+                place = user & cell_of
+                cell = table[place]
+                if number < gap and (count := cell & _COUNT) < most:
+                    number += 1
+                    unwritten += pack(cell >> _COUNT_BITS, user, device)
+                    table[place] = number << _COUNT_BITS | count + 1
+                    touch(place // _BLOCK)
+                    admitted.append(True)
+                else:
+                    self.records = number
+                    admitted.append(self._admit(user, device))
+                    unwritten, number, gap = self._unwritten, self.records, self._next_gap()
+        finally:  # whatever it was ended by
+            self.records = max(self.records, number)
         return admitted
 
     def _next_gap(self) -> int:
-        """The last record that stands right behind the one before it: then comes the table, or nothing more."""
+        """Behind which record the next gap of the log is: the table, or the end of what can be numbered."""
         return min(self._sizes.first if self.records < self._sizes.first else MOST_RECORDS, MOST_RECORDS)
 
     def _admit(self, user: int, device: int) -> bool:

@@ -54,7 +54,7 @@ class Carrier:
             raise aiohttp.ClientConnectionError(NOT_FIT)
         self.connection = connection
         self.transport = transport
-        """What carries bytes: the connection's own, or TLS over it."""
+        """What carries bytes: the connection's own, until whoever speaks TLS over it sets theirs."""
         self._socket: TransportSocket = transport.get_extra_info("socket")
         self.carry(attempt)
 
@@ -73,15 +73,9 @@ class Carrier:
     def reset(self) -> None:
         """Throw away what was not sent yet: no server finds it later, and nobody waits until one reads it."""
         if self._socket.fileno() >= 0:  # asyncio fails to abort what was closed with something left to say, and is gone
-            # before it is closed: TLS says what it has left all the same, once it is
-            with suppress(AttributeError):  # CPython 3.11.2 over TLS, where it was aborted and closed before
+            # before it is closed: asyncio's TLS says what it has left all the same, once it is
+            with suppress(AttributeError):  # that of CPython 3.11.2, where it was aborted and closed before
                 self.transport.abort()
-        self.connection.close()
-
-    def close(self) -> None:
-        """Close it when all was said: what is on its way may arrive."""
-        if self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _linger(on=False))
         self.connection.close()
 
     @property
@@ -197,6 +191,7 @@ class Transport(AiohttpTransport):
     def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
         super().__init__(verify=context, client=self._open, proxy=proxy)
         self.context = context
+        """Whom TLS trusts."""
 
     @property
     def session(self) -> aiohttp.ClientSession:

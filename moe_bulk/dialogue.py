@@ -121,17 +121,17 @@ class Dialogue(asyncio.BufferedProtocol):
         self.carrier.reset()
 
     def close(self) -> None:
-        """End it, when an answer is over."""
+        """End it between two requests, with TLS's word for that; whether it still arrives matters to nobody."""
         self._say_goodbye()
-        self.carrier.close()
+        self.carrier.connection.close()
 
     def release(self) -> None:
-        """Give it back to the connector, which closes it as it closes itself."""
+        """Say TLS's last word and give it back to the connector, which is about to close itself and all that it has."""
         self._say_goodbye()
         self.carrier.connection.release()
 
     def _say_goodbye(self) -> None:
-        if self.connected and isinstance(self.transport, Tls):  # aiohttp knows nothing of it
+        if self.connected and isinstance(self.transport, Tls):  # aiohttp knows nothing of our TLS
             self.transport.farewell()
 
     # -- what comes in -------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -116,8 +118,8 @@ class Reply:
     def _all_said(self, transport: asyncio.Transport) -> bool:
         """True where all was said on both sides: neither an answer nor the rest of a request is still to come.
 
-        A server may refuse a request that it has not read. How much of it TLS keeps back is not told, so that a refusal
-        of what does not fit into a socket at once is taken for such a one.
+        A server may refuse a request that it has not read. How much of it asyncio's TLS keeps back is not told, so a
+        refusal of what does not fit into a socket at once is taken for such a one.
         """
         if transport.is_closing():  # asyncio's over TLS knows no buffer any more
             return False
@@ -155,6 +157,7 @@ class Poster:
             # aiohttp adds the host on the way, and keeps connections apart by these headers
             proxy_headers=None if proxy is None else {**proxy.headers, "Host": address.host_port_subcomponent or ""},
         )
+        self._session = session
         self._connector = session.connector
         # Straight to the server TLS is ours, over a connection that aiohttp makes as if for http.
         self._context = context if address.scheme == "https" and proxy is None else None
@@ -190,42 +193,58 @@ class Poster:
         return Reply(dialogue, message, payload, sent, self._idle)
 
     async def _connect(self, attempt: UnderWay | None) -> Dialogue:
-        """A new connection; where TLS fails at one of a host's addresses, the others are tried."""
-        carrier = await self._carrier(attempt)
-        tried: list[object] = []
-        while True:
-            try:
-                if self._context is not None:
-                    await self._encrypt(carrier, self._context)
-                return Dialogue(carrier, self._buffer)
-            except aiohttp.ClientConnectorError as error:
-                tried.append(carrier.transport.get_extra_info("peername"))
-                carrier.reset()
-                refused = error.with_traceback(None)  # or this frame, which it would know of, would keep it
-            except BaseException:
-                carrier.reset()
-                raise
-            carrier = await self._carrier(attempt)  # aiohttp begins with another address each time
-            if carrier.transport.get_extra_info("peername") in tried:
-                carrier.reset()
-                raise refused
+        """A new connection; where TLS fails at one of a host's addresses, the others are tried, as aiohttp does."""
+        carrier = await self._carrier(self._way, attempt)
+        if self._context is None:
+            return Dialogue(carrier, self._buffer)
+        peer = carrier.transport.get_extra_info("peername")
+        try:
+            return await self._encrypted(carrier, self._context)
+        except aiohttp.ClientConnectorError as error:
+            refused = error.with_traceback(None)
+        try:
+            for way in await self._other_ways(peer):
+                with suppress(aiohttp.ClientConnectionError):
+                    return await self._encrypted(await self._carrier(way, attempt), self._context)
+            raise refused
+        finally:
+            del refused  # it would know of this frame, and this frame of it
 
-    async def _carrier(self, attempt: UnderWay | None) -> Carrier:
-        return Carrier(await self._connector.connect(self._way, [], _ANY_TIME), attempt)
+    async def _carrier(self, way: aiohttp.ClientRequest, attempt: UnderWay | None) -> Carrier:
+        return Carrier(await self._connector.connect(way, [], _ANY_TIME), attempt)
 
-    async def _encrypt(self, carrier: Carrier, context: ssl.SSLContext) -> None:
+    async def _other_ways(self, peer: tuple[object, ...] | None) -> list[aiohttp.ClientRequest]:
+        """What the connector has to know to connect to the host's other addresses than this one."""
+        loop, url = asyncio.get_running_loop(), self._way.url
+        try:
+            found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
+        except OSError:
+            return []
+        others = dict.fromkeys(address[:2] for *_, address in found if peer is None or address[:2] != peer[:2])
+        return [
+            aiohttp.ClientRequest(
+                "POST", url.with_host(str(host)).with_port(int(port)), loop=loop, session=self._session
+            )
+            for host, port in others
+        ]
+
+    async def _encrypted(self, carrier: Carrier, context: ssl.SSLContext) -> Dialogue:
         """Let it carry TLS; raises what aiohttp's connector raises where that fails."""
         key, host = self._request.connection_key, self._request.url.raw_host or ""
-        tls = Tls(carrier.transport, context, host.rstrip("."), self._buffer)
         try:
+            tls = Tls(carrier.transport, context, host.rstrip("."), self._buffer)
             await tls.handshake()
-        except ssl.SSLCertVerificationError as error:
-            raise aiohttp.ClientConnectorCertificateError(key, error) from error.with_traceback(None)
-        except ssl.SSLError as error:
-            raise aiohttp.ClientConnectorSSLError(key, error) from error.with_traceback(None)
-        except OSError as error:
-            raise aiohttp.ClientConnectorError(key, error) from error.with_traceback(None)
-        carrier.transport = tls
+            carrier.transport = tls
+            return Dialogue(carrier, self._buffer)
+        except BaseException as error:
+            carrier.reset()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise aiohttp.ClientConnectorCertificateError(key, error) from error.with_traceback(None)
+            if isinstance(error, ssl.SSLError):
+                raise aiohttp.ClientConnectorSSLError(key, error) from error.with_traceback(None)
+            if isinstance(error, OSError) and not isinstance(error, aiohttp.ClientError):
+                raise aiohttp.ClientConnectorError(key, error) from error.with_traceback(None)
+            raise
 
     def close(self) -> None:
         """Keep no connection any longer; their connector closes them."""

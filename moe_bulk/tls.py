@@ -32,7 +32,7 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=hostname)
         self._shaken: asyncio.Future[None] | None = None
-        """Whoever waits for the handshake."""
+        """The handshake that is waited for, until it is over."""
         self._speaker: asyncio.BufferedProtocol | None = None
         self._before: asyncio.BaseProtocol | None = transport.get_protocol()
         """Who is told of the end where nobody speaks yet."""
@@ -42,7 +42,8 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
     def handshake(self) -> asyncio.Future[None]:
         """Agree on keys with the server, and see that it is the one; nobody may speak before that is done.
 
-        It raises ssl.SSLError, or OSError where the connection ended; abort it then, and where nobody waits any more.
+        It raises ssl.SSLError, or OSError where the connection ended. After an error, and where it was cancelled, the
+        caller aborts the transport.
         """
         self._shaken = shaken = asyncio.get_running_loop().create_future()
         self._shake(shaken)
@@ -114,7 +115,7 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
         self.close()
 
     def eof_received(self) -> None:
-        """The server says no more, and has not said so by TLS; the event loop closes it now."""
+        """The server says no more, and has not said so by TLS; the event loop closes it as soon as this returns."""
         if self._speaker is not None:
             self._speaker.eof_received()
 
@@ -131,7 +132,7 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send it; raises ssl.SSLError where TLS is at its end, or keys are just being agreed on again (TLS 1.2)."""
-        self._object.write(data)
+        self._object.write(data)  # all of it: OpenSSL writes in part only where it is told to, and Python does not
         self._transport.write(self._outgoing.read())
 
     def _send_outgoing(self) -> None:
@@ -167,7 +168,10 @@ class Tls(asyncio.BufferedProtocol, asyncio.Transport):
         return cast("asyncio.BaseProtocol", self._speaker)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Let a BufferedProtocol speak from now on; it is told at once of what came behind the handshake."""
+        """Let a BufferedProtocol speak from now on; it is told at once of what came behind the handshake.
+
+        Its buffer holds a record of TLS at least, which is 16 KiB.
+        """
         self._speaker = cast("asyncio.BufferedProtocol", protocol)
         if self._incoming.pending and not self._transport.is_closing():
             self._read(self._speaker)

@@ -92,11 +92,14 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    talk: Callable[[Peer], Awaitable[None]], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    talk: Callable[[Peer], Awaitable[None]],
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[Server]:
     """Serve each connection with `talk` while the block runs; what a talk asserts is raised at its end."""
     tasks: list[asyncio.Task[None]] = []
-    listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     server = Server(listener.getsockname()[1], "https" if tls else "http", host=host)
 
     async def serve(peer: Peer) -> None:

@@ -120,29 +120,49 @@ async def _hangs_up(peer: Peer) -> None:
 async def test_a_host_with_an_address_at_which_tls_fails(
     bad: Callable[[Peer], Awaitable[None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The others are tried at once, within the same attempt; where all fail, each was tried once."""
+    """The others are tried at once, each attempt for itself; where all fail, it says at what the first one did."""
     context, bundle = _certified(tmp_path, NAME)
-    other, _ = _certified(tmp_path, "other.example")
-    async with (
-        serving(bad, other if bad is polite else None) as first,
-        serving(bad, other if bad is polite else None) as second,
-        serving(polite, context) as good,
-    ):
-        ports = [first.port, second.port, good.port]
+    other = _certified(tmp_path, "other.example")[0] if bad is polite else None
+    hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]  # nobody listens at the third
+    async with serving(bad, other) as first, serving(bad, other, hosts[1], first.port) as second:
 
         async def resolve(*_: object, **__: object) -> list[Any]:
-            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", at)) for at in ports]
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (at, first.port)) for at in hosts]
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+        async with (
+            serving(polite, context, hosts[3], first.port) as good,
+            _entered(f"https://{NAME}", bundle) as client,
+        ):
+            assert [True] * 6 == await asyncio.gather(*(_accepted(client) for _ in range(6)))
+            assert 6 == len(good.requests)
+        hosts.pop()
         async with _entered(f"https://{NAME}", bundle) as client:
-            assert await _accepted(client)
-        assert ([], 1) == (first.requests + second.requests, len(good.requests))
-        if bad is not polite:  # a connection counts where its handshake was over
-            assert (1, 1) == (first.connections, second.connections)
-        ports.pop()
-        async with _entered(f"https://{NAME}", bundle) as client:
-            assert not await _accepted(client)
+            device = Device("user-1", "device-1", {"platform": "ANDROID", "push_id": "token-1"})
+            outcome = await client.attempt(Record(Row(Position("rows", 1, 0), {}), device))
+        said = "certificate refused" if bad is polite else "TLS failure" if bad is _no_tls else "no connection"
+        assert outcome.error in {said, "connection refused"}
         assert [] == first.requests + second.requests
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_host_with_one_address_is_tried_once(
+    fails: bool,  # noqa: FBT001  two cases
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where nobody knows of others any more."""
+    names = list[str]()
+
+    async def resolve(host: str, port: int, **_: object) -> list[Any]:
+        names.append(host)
+        if fails and len(names) > 1:
+            raise socket.gaierror("gone")
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    async with serving(_no_tls) as server, _entered(f"https://{NAME}:{server.port}") as client:
+        assert not await _accepted(client)
+        assert (1, [NAME, NAME]) == (server.connections, names)
 
 
 async def test_the_port_of_https_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -267,13 +267,24 @@ def test_no_room_to_keep_it_is_told_with_the_folder(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(replay, "IN_MEMORY", 10)
     spool = Spool(io.BytesIO(b"x" * 1000), tmp_path)
 
-    def full(_data: bytes) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full(io.BytesIO):
+        def write(self, _data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(spool._kept, "write", full)
+    files = list[Full]()
+
+    def full(**_: object) -> Full:
+        files.append(Full())
+        return files[-1]
+
+    monkeypatch.setattr(replay, "TemporaryFile", full)
+    assert b"x" * 10 == spool.read(10)
     why = rf"must be kept in {tmp_path} while .* \(No space left on device\). Free at least 1 MB there"
     with pytest.raises(JournalError, match=why):
         open_bytes("-", raw=spool)
+    assert [True] == [file.closed for file in files]
+    spool.rewind()
+    assert b"x" * 10 == spool.read(1000)
     spool.close()
 
 

@@ -231,7 +231,7 @@ def test_another_s_certificate_is_refused(
 
 
 def test_what_is_no_tls_is_refused() -> None:
-    """A server that speaks plainly, and one that begins well."""
+    """A server may speak plainly."""
 
     async def main() -> None:
         world = World()
@@ -398,6 +398,8 @@ def test_a_farewell(version: ssl.TLSVersion) -> None:
         assert [] == world.wire.written
         assert ["closed"] == [how for how, _ in world.wire.ends]
 
+    within_a_loop(main)
+
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_server_answers_a_farewell(version: ssl.TLSVersion) -> None:
@@ -416,8 +418,8 @@ def test_the_server_answers_a_farewell(version: ssl.TLSVersion) -> None:
     within_a_loop(main)
 
 
-@pytest.mark.parametrize("end", [Dialogue.close, Dialogue.release])
-def test_a_dialogue_says_farewell(end: Callable[[Dialogue], None]) -> None:
+@pytest.mark.parametrize(("end", "released"), [(Dialogue.close, False), (Dialogue.release, True)])
+def test_a_dialogue_says_farewell(end: Callable[[Dialogue], None], released: bool) -> None:  # noqa: FBT001  a case
     """Before aiohttp's connector has its connection back, which knows nothing of TLS."""
 
     async def main() -> None:
@@ -429,7 +431,7 @@ def test_a_dialogue_says_farewell(end: Callable[[Dialogue], None]) -> None:
         end(Dialogue(carrier, world.buffer))
         assert b"" == world.server.hear(wire)
         assert b"" == world.server.object.read(100)
-        assert wire.released is not wire.is_closing()
+        assert (released, not released) == (wire.released, wire.is_closing())
 
     within_a_loop(main)
 

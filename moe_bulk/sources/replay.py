@@ -114,6 +114,12 @@ class Spool:
         self._at = self._size
 
     def _move_to_a_file(self) -> None:
-        kept = cast("io.BytesIO", self._kept)
-        self._kept = TemporaryFile(dir=self.folder)  # noqa: SIM115  `close` closes it
-        self._kept.write(kept.getbuffer())
+        file = TemporaryFile(dir=self.folder)  # noqa: SIM115  `close` closes it
+        try:
+            file.write(cast("io.BytesIO", self._kept).getbuffer())
+            file.flush()
+        except BaseException:  # what is in memory stays as it was
+            with suppress(OSError):
+                file.close()
+            raise
+        self._kept = file
