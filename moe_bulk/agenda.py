@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from moe_bulk.lanes import Lanes, Ticket
-from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Outcome, Result, Status
+from moe_bulk.outcome import ATTEMPTS_KEPT, Attempt, Outcome, Result, Status, hashed
 from moe_bulk.record import new_tuple
 from moe_bulk.users import HeldBack
 
@@ -82,11 +82,13 @@ class Sender(Protocol):
 class Entry(Ticket):
     """A record on its way: its place in the lanes, and what it has been through."""
 
-    __slots__ = ("attempts", "cell", "cleared", "record", "sender", "trials")
-    keys: tuple[tuple[str, ...], ...]
+    __slots__ = ("attempts", "cell", "cleared", "hashes", "own_key", "record", "sender", "trials")
 
     def __init__(self, record: Record, sender: Sender) -> None:
-        self.keys = record.device.keys()
+        # Hashes of the others: they are short, whoever looks at them needs no token for it, and the result tells them.
+        self.own_key, *others = record.device.keys()
+        self.hashes = hashed(others)
+        self.keys = (self.own_key, *self.hashes)
         self.waits = 0  # as `Ticket` begins: to call it for each would cost as much as all of this
         self.followers = None
         self.record = record
@@ -134,8 +136,8 @@ class Entry(Ticket):
             self.tries,
             settled_at,
             record.mapping,
-            self.keys,
-            (),  # hashes_read
+            (self.own_key,),
+            self.hashes,
         )
         return new_tuple(Result, fields)
 

@@ -165,7 +165,7 @@ class Result(NamedTuple):
 
     `attempts` holds the last `ATTEMPTS_KEPT`, `tries` says how many there were. `settled_at` is epoch seconds. `row` is
     the row as it was read, `mapping` how it was read: a dead letter needs both. `keys` is what the row must not
-    overtake another one in (`Device.keys`); of most of them a result that was read from its line has only hashes.
+    overtake another one in (`Device.keys`); of most of them a row that was sent, and a line, have only hashes.
     """
 
     position: Position
@@ -182,12 +182,12 @@ class Result(NamedTuple):
     settled_at: float = 0.0
     mapping: dict[str, object] | None = None
     keys: tuple[tuple[str, ...], ...] = ()
-    hashes_read: tuple[str, ...] = ()
+    other_hashes: tuple[str, ...] = ()
 
     @property
     def hashes(self) -> tuple[str, ...]:
         """Those of all its keys, which its line tells, or its ids do."""
-        return hashed(self.keys) + self.hashes_read
+        return hashed(self.keys) + self.other_hashes
 
     @property
     def failed(self) -> bool:
@@ -236,7 +236,7 @@ class Result(NamedTuple):
             "settled_at": floor(at * 1e6 + 0.5) / 1e6,  # as in `as_json`
         }
         if status in DELIVERED and keys and keys[0] == ("device", customer, device):
-            said["other_keys"] = hashed(keys[1:]) + hashes
+            said["other_keys"] = hashed(keys[1:]) + hashes if len(keys) > 1 else hashes
         elif status in KEYED:
             said["keys"] = hashed(keys) + hashes
         return _dumps(said, None, _WITH_LINE_FEED)  # by their places, which is faster than by name
@@ -267,7 +267,7 @@ class Result(NamedTuple):
             tries=_count(said, "tries"),
             settled_at=_number(said, "settled_at"),
             keys=keys,
-            hashes_read=hashes,
+            other_hashes=hashes,
         )
 
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from moe_bulk.agenda import ROUGH_ROW_BYTES, Agenda, Entry
 from moe_bulk.config import Rate
+from moe_bulk.device import Device
 from moe_bulk.outcome import Attempt, Outcome, Result, Status, Verdict
+from moe_bulk.record import Record
 from moe_bulk.retry import Trials
 from moe_bulk.users import UserLimits, Users
 from tests.builders import ACCEPTED, REJECTED, TIMEOUT, Looker, record
@@ -59,6 +61,35 @@ def taken(agenda: Agenda, now: float = 0.0) -> list[int]:
     while (nxt := agenda.next(now)) is not None:
         found.append(nxt.record.position.line)
     return found
+
+
+VALUES = st.sampled_from(["", "ab12", "AB12", "x", "\udc80"])
+DEVICES = st.builds(
+    lambda user, device, said: Device(user, device, {name: value for name, value in said.items() if value}),
+    st.sampled_from(["u", "v", "x"]),
+    st.sampled_from(["d", "x"]),
+    st.fixed_dictionaries({"push_id": VALUES, "moe_gaid": VALUES, "idfv": VALUES}),
+)
+
+
+def of(device: Device) -> Entry:
+    """Give an entry of this device."""
+    return Entry(Record(record(0).row, device), Stream())
+
+
+@given(DEVICES, DEVICES)
+def test_entries_share_keys_where_their_devices_do(one: Device, other: Device) -> None:
+    """Lanes know of hashes only, but for that of the device itself: what is in one lane stays the same."""
+    shared = set(one.keys()) & set(other.keys())
+    assert len(shared) == len(set(of(one).keys) & set(of(other).keys))
+
+
+@given(DEVICES, st.sampled_from(Status))
+def test_a_result_tells_all_keys_of_its_device(device: Device, status: Status) -> None:
+    """Its line is that of a result which has the keys whole."""
+    result = of(device).result(status, ACCEPTED, 1.5)
+    whole = result._replace(keys=device.keys(), other_hashes=())
+    assert (whole.line(), whole.hashes) == (result.line(), result.hashes)
 
 
 def test_an_empty_agenda() -> None:

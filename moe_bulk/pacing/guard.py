@@ -68,7 +68,14 @@ class WindowGuard:
 
     def answered(self, slot: Slot, now: float) -> None:
         """The answer came: the server received the request before `now`."""
-        self._close(slot, now + self._window)
+        end, ends = now + self._window, self._ends.kept
+        if slot.closed or (ends and end < ends[-1]):
+            self._close(slot, end)
+            return
+        slot.closed = True  # as `_close`, whose calls would cost as much again
+        ends.append(end)
+        if end < self._next_end:  # noqa: PLR1730  as above
+            self._next_end = end
 
     def given_up(self, slot: Slot, now: float) -> None:
         """No answer came, and the connection was aborted: the server may still have received the request."""

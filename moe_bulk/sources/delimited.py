@@ -109,14 +109,13 @@ class Delimited:
         columns = self.columns or ()
         if not lines.is_utf8 or len(columns) < 2:
             return []
-        texts = lines.texts(at, at + MAX_BATCH)
         try:
-            records = list(csv.reader(texts, delimiter=self._separator, strict=True))
+            records = lines.records(at, at + MAX_BATCH, self._separator)
         except csv.Error:
             return []
-        if len(records) != len(texts) or set(map(len, records)) != {len(columns)}:  # there may be none left, too
+        if set(map(len, records)) != {len(columns)}:  # there may be none left, too
             return []
-        places = positions(self._name, lines.line + at, lines.starts[at : at + len(texts)])
+        places = positions(self._name, lines.line + at, lines.starts[at : at + len(records)])
         # as many cells as names, each time: to have that checked once more takes a tenth longer
         return [Row(place, dict(zip(columns, cells))) for place, cells in zip(places, records)]  # noqa: B905
 
@@ -220,6 +219,8 @@ class _Lines:
         self.count = len(self._raw)
         self.starts = list(accumulate(map(len, self._raw), initial=piece.offset))
         self.is_utf8 = True
+        # where there is a line break within a line, too, `csv.reader` has something to say
+        self._has_quotes = b'"' in piece.data or piece.data.count(b"\r") > piece.data.count(b"\r\n")
         try:
             self._texts = list(map(bytes.decode, self._raw))
         except UnicodeDecodeError:
@@ -235,9 +236,13 @@ class _Lines:
 
         return csv.reader(chain(islice(self._texts, at, stop), end()), delimiter=separator, strict=True)
 
-    def texts(self, at: int, end: int) -> list[str]:
-        """Some lines as text, with their line feeds."""
-        return self._texts[at:end]
+    def records(self, at: int, end: int, separator: str) -> list[list[str]]:
+        """The cells of some lines, of which each is a record; none, or csv.Error, where one of them is not."""
+        texts = self._texts[at:end]
+        if not self._has_quotes:  # nothing is left to do for `csv.reader`, which takes three times as long for it
+            return [text.rstrip("\r\n").split(separator) for text in texts]
+        records = list(csv.reader(texts, delimiter=separator, strict=True))
+        return records if len(records) == len(texts) else []
 
     def place(self, source: str, at: int) -> Position:
         return Position(source, self.line + at, self.starts[at])
