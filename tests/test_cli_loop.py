@@ -5,10 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from moe_bulk.cli import loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def nothing_frozen() -> Iterator[None]:
+    """As in a process of one's own; the other tests have what they brought along frozen."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 async def _which() -> type[asyncio.AbstractEventLoop]:
@@ -48,9 +60,6 @@ def test_collections_are_few_while_a_command_runs() -> None:
 def test_what_a_calling_program_froze_stays_frozen() -> None:
     """It did so for itself."""
     gc.freeze()
-    try:
-        before = gc.get_freeze_count()
-        loop.run(_collecting())
-        assert before == gc.get_freeze_count()
-    finally:
-        gc.unfreeze()
+    before = gc.get_freeze_count()
+    loop.run(_collecting())
+    assert before == gc.get_freeze_count()
