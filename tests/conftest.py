@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from itertools import count
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from moe_bulk.clock import boot_seconds
+from tests.effort import IN_CI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +23,9 @@ pytest.register_assert_rewrite("tests.promises")  # a broken promise says what w
 # is judged by what it changes, and fewer, since they are the same; at a desk new ones each time, to find what nobody
 # thought of.
 settings.register_profile("desk", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
-settings.load_profile("ci" if os.environ.get("CI") else "desk")
+settings.load_profile("ci" if IN_CI else "desk")
 
 FIRST_SECONDS = 100.0
 """Uploads send nothing in the first minute and a half after the machine's start: it may have sent before."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from moe_bulk import cli
 from moe_bulk.audit import audit
 from moe_bulk.config import Rate, Retry
+from tests.effort import examples
 from tests.fake_service import answer, device, devices
 from tests.runs import EPOCH, Cut, deliver
 
@@ -256,7 +257,7 @@ def paths(said: object, to: Path_ = ()) -> list[Path_]:
 JUNK = st.sampled_from([None, "x", "\x1b[31m", [], {}, [None], {"a": 1}, -1, 1e300, 2**63, True])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_summary_makes_it_stumble(
     run: Path, untouched: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject

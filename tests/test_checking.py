@@ -22,6 +22,7 @@ from moe_bulk.config import FailureLimit, Rate
 from moe_bulk.device import Device, fold
 from moe_bulk.errors import ConfigError, InputRefused, JournalError, RunRefused, SourceError
 from moe_bulk.intake import Files, Query, Reading
+from tests.effort import examples
 from tests.fake_service import device, devices
 from tests.runs import deliver
 
@@ -218,7 +219,7 @@ PLAIN = st.builds(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(rows=st.lists(PLAIN | MESSY, min_size=3, max_size=40))
 def test_rows_by_column_are_told_as_one_by_one(rows: list[dict[str, object]]) -> None:
     """Nothing of what is found depends on how many rows were looked at together."""
@@ -289,7 +290,7 @@ def test_platforms_that_are_none_are_counted_in_bounds() -> None:
     texts=st.lists(st.text(max_size=9), min_size=1, max_size=6),
     names=st.lists(st.sampled_from(["model", "app_version", "os_version"]), min_size=6, max_size=6),
 )
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_the_largest_body_is_exact(texts: list[str], names: list[str]) -> None:
     """Whatever JSON makes of a text, and however many attributes there are."""
     rows = [device(1, **{name: text}) for name, text in zip(names, texts, strict=False)]

@@ -15,6 +15,7 @@ from moe_bulk.columns import Portion
 from moe_bulk.device import Device
 from moe_bulk.errors import JournalError
 from moe_bulk.record import Position, Record, Row
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +66,7 @@ def spot(number: int) -> Spot:
     return Spot(number % 2, number + 1, number * 100)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(devices=st.lists(DEVICES, max_size=40), loaded_at_once=st.integers(1, 5000))
 def test_it_is_what_counting_says(
     devices: list[Device], loaded_at_once: int, tmp_path_factory: pytest.TempPathFactory

@@ -39,6 +39,7 @@ from tests.builders import (
     records,
     throttled,
 )
+from tests.effort import examples
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ KEYS = st.fixed_dictionaries(
 OUTCOMES = (ACCEPTED, ACCEPTED, REJECTED, BROKEN, SILENCE, throttled(), throttled(3.0))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.lists(KEYS, max_size=25), st.integers(0, 2**32), st.integers(1, 8))
 def test_any_rows_and_any_failures(rows: list[dict[str, str]], seed: int, in_flight: int) -> None:
     """Whatever shares keys and whatever fails: each row is settled once, and per key they are sent in input order.

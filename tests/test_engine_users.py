@@ -33,6 +33,7 @@ from tests.builders import (
     numbers,
     record,
 )
+from tests.effort import examples
 from tests.test_engine_window import MISHAPS, WEATHERS, Weather, disturb, reach
 from tests.virtual import run_virtually
 
@@ -87,7 +88,7 @@ def test_a_hot_user_among_others() -> None:
     assert hot[-1].sent < 300 * (1 + 2 / BUCKETS) + 60
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.builds(Rate, st.integers(1, 30), st.floats(1, 60)), min_size=1, max_size=3),
     WEATHERS,

@@ -32,6 +32,7 @@ from tests.builders import (
     records,
     throttled,
 )
+from tests.effort import examples
 from tests.virtual import VirtualLoop, run_virtually
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def reach(exchange: Exchange) -> tuple[float, float]:
     return exchange.sent, max(exchange.sent + TIMEOUT, exchange.over) + GRACE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(RATES, WEATHERS, MISHAPS)
 def test_no_window_ever_holds_more(rate: Rate, weather: Weather, mishaps: list[tuple[float, str, float]]) -> None:
     """Over random rates, latencies, stalls, timeouts, retries, 429s, aborts and machines that stand still.

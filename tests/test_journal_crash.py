@@ -29,6 +29,7 @@ from moe_bulk.outcome import FAILED, Attempt, Result, Status
 from moe_bulk.record import Position, Row
 from moe_bulk.recovery import ReadBack
 from moe_bulk.settled import Place, Settled
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -460,4 +461,6 @@ def _whole_lines(path: Path, length: int) -> int:
 
 
 TestCrashes = Crashes.TestCase
-TestCrashes.settings = settings(max_examples=60, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])
+TestCrashes.settings = settings(
+    max_examples=examples(60), stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow]
+)

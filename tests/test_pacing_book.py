@@ -17,6 +17,7 @@ from moe_bulk.config import Rate
 from moe_bulk.pacing import book as book_module
 from moe_bulk.pacing.book import BINS, BINS_A_WINDOW, BINS_AT, CREDIT, LINES, SIZE, Book, Torn, exponent_for
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE
+from tests.effort import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -394,7 +395,7 @@ class AnyProcesses(RuleBasedStateMachine):
 
 
 TestAnyProcesses = AnyProcesses.TestCase
-TestAnyProcesses.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestAnyProcesses.settings = settings(max_examples=examples(100), stateful_step_count=50, deadline=None)
 
 
 @given(ends=st.lists(st.floats(1000, 1100), max_size=40), later=st.floats(0, 200))

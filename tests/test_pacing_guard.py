@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from moe_bulk.config import Rate
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE, Slot, WindowGuard
 from tests.builders import busiest, busiest_possible
+from tests.effort import examples
 
 TIMEOUT = 30.0
 WINDOW = 60.0 * (1 + CLOCK_MARGIN)
@@ -206,4 +207,4 @@ class AnyTraffic(RuleBasedStateMachine):
 
 
 TestAnyTraffic = AnyTraffic.TestCase
-TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyTraffic.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)

@@ -42,6 +42,7 @@ from tests.builders import (
     feed,
     records,
 )
+from tests.effort import examples
 from tests.virtual import run_virtually
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def test_who_leaves_hands_its_share_over_within_a_second(path: Path) -> None:
         assert 80 < sum(second <= at < second + 1 for at in times) <= 125
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     lives=st.lists(
         st.tuples(st.floats(0, 30), st.floats(0.1, 20), st.sampled_from([10, 25, 40]), st.booleans()),

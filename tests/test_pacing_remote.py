@@ -16,6 +16,7 @@ from moe_bulk.pacing.guard import GRACE
 from moe_bulk.pacing.remote import Ask, GiveUp, Knock, Mode, RemoteWindow, Rest
 from moe_bulk.pacing.reservations import Granted, OtherWindow, Report, Run, Terms
 from tests.builders import ACCEPTED, BROKEN, SILENCE, TIMEOUT, Exchange, throttled
+from tests.effort import examples
 from tests.remote_worlds import FakeServer, Life, World, history
 
 if TYPE_CHECKING:
@@ -422,7 +423,7 @@ def fate(seed: int, latency: float, faults: float) -> Callable[[Exchange], tuple
     return plan
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     lives=LIVES,
     events=EVENTS,

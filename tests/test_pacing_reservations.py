@@ -25,6 +25,7 @@ from moe_bulk.pacing.reservations import (
     script,
     understood,
 )
+from tests.effort import examples
 from tests.redis_server import running_redis
 from tests.reservations_model import Model
 
@@ -108,7 +109,7 @@ class Caller:
         return Call(self.known, self.turn, said["want"], tuple(self.reports), quiet, said["again"])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     limits=st.lists(st.sampled_from([1, 7, 40, 1000]), min_size=4, max_size=4),
     per=st.sampled_from([0.05, 1.0, 6.0, 60.0]),

@@ -41,6 +41,7 @@ from moe_bulk.recovery import ReadBack, recent_attempts
 from moe_bulk.rundir import RunFolder
 from moe_bulk.superseding import STOPPED
 from moe_bulk.uploader import Uploader
+from tests.effort import examples
 from tests.fake_service import CREDENTIALS, FakeService, answer, device, devices
 from tests.runs import EPOCH, HEADER, Cut, Ended, Way, Written, deliver, written
 from tests.virtual import run_virtually
@@ -221,7 +222,7 @@ OUTCOMES: dict[str, Callable[[], httpx.Response]] = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     statuses=st.lists(st.sampled_from(["accepted", "accepted", *OUTCOMES, "invalid"]), max_size=30),
     keys=st.integers(1, 30),

@@ -37,6 +37,7 @@ from moe_bulk.run import Run
 from moe_bulk.rundir import RunFolder
 from moe_bulk.standing import Job, begin
 from moe_bulk.uploader import Uploader
+from tests.effort import examples
 from tests.fake_service import KEY, FakeService, accept, answer, device, devices
 from tests.runs import HEADER, Written, check_counts, deliver, written
 from tests.virtual import run_virtually
@@ -524,7 +525,7 @@ ANSWERS: dict[str, Callable[[], httpx.Response]] = {
 MOSTLY_HARMLESS = st.sampled_from([*["accepted"] * 8, *ANSWERS, "reset"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     scripts=st.lists(st.lists(MOSTLY_HARMLESS, min_size=1, max_size=4), min_size=1, max_size=40),
     keys=st.integers(1, 40),
@@ -610,7 +611,7 @@ TEXTURE = st.one_of(
 ANY_BYTES = st.lists(TEXTURE, max_size=12).map(b"".join)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(data=ANY_BYTES)
 def test_every_line_of_any_ndjson_has_one_result(data: bytes) -> None:
     """Arbitrary bytes: each line that is not blank has exactly one result, at its own place."""
@@ -628,7 +629,7 @@ def test_every_line_of_any_ndjson_has_one_result(data: bytes) -> None:
     assert set(begun) <= {at for at, line in by_offset if line.strip(b" \t\r\n")}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(data=ANY_BYTES)
 def test_every_line_of_any_csv_belongs_to_one_result(data: bytes) -> None:
     """Arbitrary bytes: each line that is not blank begins a result, or continues one that has quotes."""
@@ -647,7 +648,7 @@ def test_every_line_of_any_csv_belongs_to_one_result(data: bytes) -> None:
         quotes += line.count(b'"')
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(cells=st.lists(st.lists(st.text(max_size=8), min_size=4, max_size=4), max_size=8))
 def test_every_record_of_a_written_csv_has_one_result(cells: list[list[str]]) -> None:
     """Whatever text stands in the cells, quoted newlines included: as many results as records were written."""

@@ -12,6 +12,7 @@ from moe_bulk.errors import ConfigError
 from moe_bulk.pacing.guard import CLOCK_MARGIN, GRACE
 from moe_bulk.users import BUCKETS, CELLS, CLOSELY, HIGHEST_COUNT, ROUNDING, HeldBack, UserLimits, Users
 from tests.builders import TIMEOUT, busiest, busiest_possible
+from tests.effort import examples
 
 WINDOW = 60.0 * (1 + CLOCK_MARGIN)
 BUCKET = WINDOW / BUCKETS
@@ -356,7 +357,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
 
 TestAnyTraffic = AnyTraffic.TestCase
-TestAnyTraffic.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAnyTraffic.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)
 
 
 # --- those held back -------------------------------------------------------------------------------------------------
