@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KEY = "s3cr3t-Key-of-the-tests"
 READERS = [name for name in app if reads_settings(name)]
+FROM_NAMED_FILES = ["workspace-id", "api-key-file", "data-center", "base-url", "ca-bundle", "sandbox"]
+TABLES = ["", "[upload]\n", "[doctor]\n"]
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +76,14 @@ def test_unknown_names_are_refused_by_each_command(
     assert "there is no setting 'rte'. Did you mean rate?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", READERS)
-@pytest.mark.parametrize("name", ["workspace-id", "api-key-file", "data-center", "base-url", "ca-bundle", "sandbox"])
-@pytest.mark.parametrize("table", ["", "[upload]\n", "[doctor]\n"])
+@pytest.mark.parametrize(
+    ("name", "command", "table"),
+    [  # each name with each command, each table with each of both
+        (name, command, TABLES[(number + other) % len(TABLES)])
+        for number, name in enumerate(FROM_NAMED_FILES)
+        for other, command in enumerate(READERS)
+    ],
+)
 def test_no_folder_redirects_anybodys_data(
     name: str, command: str, table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
