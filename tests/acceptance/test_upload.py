@@ -7,6 +7,7 @@ import json
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 from backports import zstd
 
+from moe_bulk import cli
 from moe_bulk.sandbox import Faults, Limit, Sandbox, SandboxSettings
 from tests.acceptance.command import (
     KEY,
+    Ended,
     environment,
     lines,
     moe_bulk,
@@ -294,8 +297,31 @@ def test_the_key_is_nowhere(tmp_path: Path, sandbox: Sandbox) -> None:
     ("arguments", "said"),
     [
         (["upload", "nope.csv"], "there is no file nope.csv"),
-        (["upload", "devices.csv", "--rte", "5/s"], "Did you mean --rate?"),
         (["upload", "devices.csv", "--api-key=" + KEY], "there is no option --api-key. Did you mean --api-key-file?"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, sandbox: Sandbox, arguments: list[str], said: str) -> None:
+    """What cannot be done is refused with exit 2 and a message that helps; nothing is sent, nothing left behind."""
+    write_devices(tmp_path / "devices.csv", 3)
+    check_that_nothing_was_done(moe_bulk(arguments, tmp_path, environment(sandbox)), tmp_path, sandbox, said)
+
+
+def check_that_nothing_was_done(ended: Ended, folder: Path, sandbox: Sandbox, said: str) -> None:
+    """Exit 2 and a message that helps; nothing sent, nothing left behind, and no key told."""
+    assert (2, 0, ["devices.csv"]) == (
+        ended.code,
+        sandbox.stats.requests,
+        [path.name for path in folder.iterdir()],
+    ), ended.err
+    assert said in " ".join(ended.err.split())
+    assert "Traceback" not in ended.err
+    assert KEY not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["upload", "devices.csv", "--rte", "5/s"], "Did you mean --rate?"),
         (["upload", "devices.csv", "--rate", "fast"], "write it like 10000/min"),
         (["upload", "devices.csv", "--column", "platfrom=x"], "Did you mean platform?"),
         (["upload", "devices.csv", "--column", "model=modle"], "names a column 'modle' that is not there"),
@@ -307,18 +333,23 @@ def test_the_key_is_nowhere(tmp_path: Path, sandbox: Sandbox) -> None:
         (["sandbox", "--faults", "5yy=2%"], "5yy"),
     ],
 )
-def test_wrong_usage(tmp_path: Path, sandbox: Sandbox, arguments: list[str], said: str) -> None:
-    """What cannot be done is refused with exit 2 and a message that helps; nothing is sent, nothing left behind."""
+def test_wrong_usage_of_any_kind(
+    tmp_path: Path,
+    sandbox: Sandbox,
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same in this process, which has imported everything: how one of its own ends was seen above."""
     write_devices(tmp_path / "devices.csv", 3)
-    ended = moe_bulk(arguments, tmp_path, environment(sandbox))
-    assert (2, 0, ["devices.csv"]) == (
-        ended.code,
-        sandbox.stats.requests,
-        [path.name for path in tmp_path.iterdir()],
-    ), ended.err
-    assert said in " ".join(ended.err.split())
-    assert "Traceback" not in ended.err
-    assert KEY not in ended.err
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(sandbox).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["moe-bulk", *arguments])
+    code = cli.run(arguments)
+    out, err = capsys.readouterr()
+    check_that_nothing_was_done(Ended(code, out, err), tmp_path, sandbox, said)
 
 
 def test_settings_from_a_file(tmp_path: Path, sandbox: Sandbox) -> None:
