@@ -1,4 +1,4 @@
-"""The whole engine on a virtual clock against a model of the service: every promise, over thousands of seeded worlds.
+"""The whole engine on a virtual clock against a model of the service: every promise, over hundreds of seeded worlds.
 
 A failing seed is named, and replays alone:
 
@@ -20,7 +20,7 @@ from tests.promises import PROMISES, outages
 from tests.simulation import play, world_of
 
 SEEDS = int(os.environ.get("MOE_BULK_SEEDS", "300"))
-"""About a quarter of a minute of one core; CI looks at thousands."""
+"""About half a minute of one core; CI looks at 500."""
 
 CHUNK = 20
 """Seeds a test: a second, so that the limit of a test holds on a slow machine and with coverage, too."""
