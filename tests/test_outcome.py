@@ -52,7 +52,7 @@ RESULTS = st.builds(
     tries=COUNTS,
     settled_at=TIMES | st.integers(0, 10**10),
     keys=st.lists(st.lists(st.text(max_size=9), max_size=3).map(tuple), max_size=3).map(tuple),
-    other_hashes=st.just(()),
+    other_hashes=st.lists(st.text("aZ0+/", min_size=12, max_size=12), max_size=2).map(tuple),
 )
 OF_DEVICES = st.builds(
     lambda result, customer, device: result._replace(

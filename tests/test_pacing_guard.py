@@ -117,6 +117,9 @@ def test_a_slot_is_closed_once() -> None:
     one.answered(slot, 1.0)
     with pytest.raises(RuntimeError, match="closed before"):
         one.given_up(slot, 2.0)
+    with pytest.raises(RuntimeError, match="closed before"):
+        one.answered(slot, 2.0)
+    assert 1 == one.held
 
 
 def test_shown() -> None:

@@ -68,6 +68,8 @@ def written(records: list[list[str]], **how: object) -> bytes:
 )
 @example(b"a\n", [b"x\n", b"  \n"], [], 2)
 @example(b"a\tb\n", [b"x\ty\n", b"\t\n"], [], 2)
+@example(b"a,b\n", [b"x,y\r\n", b"x,\r\n"], [], 2)
+@example(b"a,b\n", [b"x, y \t\x0b\x1c\n", "x,y\x85\u2028 \n".encode()], [], 2)
 @example(b"a,b\n", [b"x,y\r\n", b"x\ry,z\n", b"x,y\n", b",\n", b"x,y\n", b"x,y\n"], [], 3)
 @example(b"a,b\n", [b"x,y\n", b'"x",y\r\n', b'x,"y\n', b'z"\n', b"\n", b"x,y"], [4, 9], 2)
 def test_plain_lines_are_read_as_with_a_closer_look(
