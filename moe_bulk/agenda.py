@@ -80,12 +80,16 @@ class Sender(Protocol):
 
 
 class Entry(Ticket):
-    """A record on its way: its place in the lanes, and what it has been through."""
+    """A record on its way: its place in the lanes, and what it has been through.
+
+    `own_key` is the first of `Device.keys`, `hashes` are those of the others, `keys` is what lanes compare: both.
+    """
 
     __slots__ = ("attempts", "cell", "cleared", "hashes", "own_key", "record", "sender", "trials")
 
     def __init__(self, record: Record, sender: Sender) -> None:
-        # Hashes of the others: they are short, whoever looks at them needs no token for it, and the result tells them.
+        # Lanes compare the device's own key whole and the others by their hashes, which the result's line needs anyhow.
+        # Two keys with one hash would only make a row wait for a stranger. The tokens themselves are in the record.
         self.own_key, *others = record.device.keys()
         self.hashes = hashed(others)
         self.keys = (self.own_key, *self.hashes)

@@ -164,8 +164,10 @@ class Result(NamedTuple):
     """The last word on one row, and how it came to it.
 
     `attempts` holds the last `ATTEMPTS_KEPT`, `tries` says how many there were. `settled_at` is epoch seconds. `row` is
-    the row as it was read, `mapping` how it was read: a dead letter needs both. `keys` is what the row must not
-    overtake another one in (`Device.keys`); of most of them a row that was sent, and a line, have only hashes.
+    the row as it was read, `mapping` how it was read: a dead letter needs both. `keys` and
+    `other_hashes` are what the row must not overtake another one in (`Device.keys`): keys that are known whole, and
+    hashes of the others. A row that was sent has the device's own key whole; one that was read from its line, that or
+    none.
     """
 
     position: Position
@@ -186,7 +188,7 @@ class Result(NamedTuple):
 
     @property
     def hashes(self) -> tuple[str, ...]:
-        """Those of all its keys, which its line tells, or its ids do."""
+        """Those of all its keys: its line tells them, but for the one that follows from its ids."""
         return hashed(self.keys) + self.other_hashes
 
     @property

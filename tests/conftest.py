@@ -37,7 +37,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays to the end: whoever looks for garbage need not go through thousands of tests."""
+    """What is there now is frozen: looking for garbage need not go through thousands of tests."""
     gc.collect()
     gc.freeze()
 

@@ -8,5 +8,5 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 def examples(at_a_desk: int) -> int:
-    """Half of them in CI: what they show there the first time they show each time; new ones are drawn at a desk."""
+    """As many at a desk; half in CI, where the same ones come each time and a second half would show nothing new."""
     return max(at_a_desk // 2, 1) if IN_CI else at_a_desk

@@ -72,22 +72,22 @@ DEVICES = st.builds(
 )
 
 
-def of(device: Device) -> Entry:
+def entry_of(device: Device) -> Entry:
     """Give an entry of this device."""
     return Entry(Record(record(0).row, device), Stream())
 
 
 @given(DEVICES, DEVICES)
 def test_entries_share_keys_where_their_devices_do(one: Device, other: Device) -> None:
-    """Lanes know of hashes only, but for that of the device itself: what is in one lane stays the same."""
+    """Lanes compare hashes, and the device's own key whole: who shares a lane is the same as with all keys whole."""
     shared = set(one.keys()) & set(other.keys())
-    assert len(shared) == len(set(of(one).keys) & set(of(other).keys))
+    assert len(shared) == len(set(entry_of(one).keys) & set(entry_of(other).keys))
 
 
 @given(DEVICES, st.sampled_from(Status))
 def test_a_result_tells_all_keys_of_its_device(device: Device, status: Status) -> None:
     """Its line is that of a result which has the keys whole."""
-    result = of(device).result(status, ACCEPTED, 1.5)
+    result = entry_of(device).result(status, ACCEPTED, 1.5)
     whole = result._replace(keys=device.keys(), other_hashes=())
     assert (whole.line(), whole.hashes) == (result.line(), result.hashes)
 

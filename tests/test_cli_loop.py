@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def nothing_frozen() -> Iterator[None]:
-    """As in a process of one's own; the other tests have what they brought along frozen."""
+    """As in a process of one's own: `conftest.py` froze what was there, and `few_collections` heeds that."""
     gc.unfreeze()
     yield
+    gc.unfreeze()  # what a test froze
+    gc.collect()  # else garbage of earlier tests would be kept for ever, and nobody warned of it
     gc.freeze()
 
 

@@ -20,7 +20,7 @@ from tests.promises import PROMISES, outages
 from tests.simulation import play, world_of
 
 SEEDS = int(os.environ.get("MOE_BULK_SEEDS", "300"))
-"""About half a minute of one core; CI looks at 500."""
+"""About half a minute of one core; CI sets 500 (`.ci/run`)."""
 
 CHUNK = 20
 """Seeds a test: a second, so that the limit of a test holds on a slow machine and with coverage, too."""

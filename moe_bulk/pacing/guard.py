@@ -72,14 +72,14 @@ class WindowGuard:
         if slot.closed or (ends and end < ends[-1]):
             self._close(slot, end)
             return
-        slot.closed = True  # as `_close`, whose calls would cost as much again
+        slot.closed = True  # here, not by `_close`, for nearly all: calls would cost as much again
         ends.append(end)
-        if end < self._next_end:  # noqa: PLR1730  as above
+        if end < self._next_end:  # noqa: PLR1730  `min` is a call, too
             self._next_end = end
 
     def given_up(self, slot: Slot, now: float) -> None:
         """No answer came, and the connection was aborted: the server may still have received the request."""
-        self._close(slot, max(slot.taken + self._timeout, now) + self._window + GRACE, late=True)
+        self._close(slot, max(slot.taken + self._timeout, now) + self._window + GRACE)
 
     def tick(self, now: float) -> None:
         """A second has passed: nobody else has to know that this process is still there."""
@@ -105,17 +105,13 @@ class WindowGuard:
         """Slots that count at the moment of the last call."""
         return self._held
 
-    def _close(self, slot: Slot, end: float, *, late: bool = False) -> None:
-        """Free the slot at `end`, which is `late` where those of slots that are closed after it come before."""
+    def _close(self, slot: Slot, end: float) -> None:
+        """Free the slot at `end`, which may be out of the order in which slots are closed."""
         if slot.closed:
             raise RuntimeError(f"{slot!r} was closed before")
         slot.closed = True
         self._next_end = min(self._next_end, end)
-        ends = self._ends.kept
-        if late or (ends and end < ends[-1]):
-            heapq.heappush(self._other_ends, end)
-        else:
-            ends.append(end)
+        heapq.heappush(self._other_ends, end)
 
     def _forget(self, now: float) -> None:
         ends, first, others = self._ends.kept, self._ends.first, self._other_ends

@@ -1,9 +1,9 @@
-"""CSV, in all the spellings that spreadsheets and exports have, read by `csv.reader` (strict).
+"""CSV, in all the spellings that spreadsheets and exports have, read as by `csv.reader` (strict).
 
 A record may stretch over lines, because line feeds may stand in quotes. Where that goes wrong it is its first line's
 fault: that line is a bad row, and reading goes on with the next one, so no quote swallows what stands behind it. Which
 rows come out does not depend on how the bytes are cut. Lines that are rows of their own, as nearly all are, are read
-many at once.
+many at once; in a piece without quotes and lone carriage returns they are cut at the separators, which gives the same.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ class _Lines:
         self.count = len(self._raw)
         self.starts = list(accumulate(map(len, self._raw), initial=piece.offset))
         self.is_utf8 = True
-        # where there is a line break within a line, too, `csv.reader` has something to say
-        self._has_quotes = b'"' in piece.data or piece.data.count(b"\r") > piece.data.count(b"\r\n")
+        # quotes, and a carriage return that ends no line, mean something to `csv.reader`; else lines can just be cut
+        self._needs_csv = b'"' in piece.data or piece.data.count(b"\r") > piece.data.count(b"\r\n")
         try:
             self._texts = list(map(bytes.decode, self._raw))
         except UnicodeDecodeError:
@@ -237,9 +237,12 @@ class _Lines:
         return csv.reader(chain(islice(self._texts, at, stop), end()), delimiter=separator, strict=True)
 
     def records(self, at: int, end: int, separator: str) -> list[list[str]]:
-        """The cells of some lines, of which each is a record; none, or csv.Error, where one of them is not."""
+        """The cells of some lines, each taken as a record; none, or csv.Error, where quotes join or break lines.
+
+        The caller compares the numbers of cells: a blank line may have one, where `csv.reader` gives none.
+        """
         texts = self._texts[at:end]
-        if not self._has_quotes:  # nothing is left to do for `csv.reader`, which takes three times as long for it
+        if not self._needs_csv:  # the same as below, in a third of the time
             return [text.rstrip("\r\n").split(separator) for text in texts]
         records = list(csv.reader(texts, delimiter=separator, strict=True))
         return records if len(records) == len(texts) else []
